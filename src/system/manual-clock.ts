@@ -1,0 +1,119 @@
+import type { Clock, Timer } from './clock.js';
+
+interface Entry {
+  atMs: number;
+  order: number;
+  callback: () => void;
+  cancelled: boolean;
+}
+
+/** A clock that moves only when told to: timers fire in order of time, then of creation. */
+export class ManualClock implements Clock {
+  #nowMs = 0;
+  #order = 0;
+  readonly #wallStartMs: number;
+  #entries: Entry[] = []; // binary heap by (atMs, order)
+
+  constructor(wallStartMs = 1_700_000_000_000) {
+    this.#wallStartMs = wallStartMs;
+  }
+
+  now(): number {
+    return this.#nowMs;
+  }
+
+  wallMs(): number {
+    return this.#wallStartMs + this.#nowMs;
+  }
+
+  after(delayMs: number, callback: () => void): Timer {
+    const entry: Entry = {
+      atMs: this.#nowMs + Math.max(0, delayMs),
+      order: this.#order++,
+      callback,
+      cancelled: false,
+    };
+    this.#push(entry);
+    return {
+      cancel: () => {
+        entry.cancelled = true;
+      },
+    };
+  }
+
+  every(periodMs: number, callback: () => void): Timer {
+    let stopped = false;
+    let current: Timer;
+    const arm = (): void => {
+      current = this.after(periodMs, () => {
+        callback();
+        if (!stopped) arm();
+      });
+    };
+    arm();
+    return {
+      cancel: () => {
+        stopped = true;
+        current.cancel();
+      },
+    };
+  }
+
+  /** When the next timer fires, or Infinity. */
+  nextAtMs(): number {
+    while (this.#entries.length > 0 && this.#entries[0]!.cancelled) this.#pop();
+    return this.#entries.length > 0 ? this.#entries[0]!.atMs : Number.POSITIVE_INFINITY;
+  }
+
+  /** Fires the next timer (moving time to it). False when there is none at or before `limitMs`. */
+  step(limitMs = Number.POSITIVE_INFINITY): boolean {
+    const atMs = this.nextAtMs();
+    if (atMs > limitMs || atMs === Number.POSITIVE_INFINITY) return false;
+    const entry = this.#pop();
+    this.#nowMs = Math.max(this.#nowMs, entry.atMs);
+    entry.callback();
+    return true;
+  }
+
+  /** Fires everything due within the next `durationMs`, then stands exactly there. */
+  advance(durationMs: number): void {
+    const endMs = this.#nowMs + durationMs;
+    while (this.step(endMs));
+    this.#nowMs = endMs;
+  }
+
+  #before(a: Entry, b: Entry): boolean {
+    return a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order);
+  }
+
+  #push(entry: Entry): void {
+    const heap = this.#entries;
+    let index = heap.push(entry) - 1;
+    while (index > 0) {
+      const parent = (index - 1) >> 1;
+      if (!this.#before(entry, heap[parent]!)) break;
+      heap[index] = heap[parent]!;
+      index = parent;
+    }
+    heap[index] = entry;
+  }
+
+  #pop(): Entry {
+    const heap = this.#entries;
+    const top = heap[0]!;
+    const last = heap.pop()!;
+    if (heap.length > 0) {
+      let index = 0;
+      for (;;) {
+        let child = 2 * index + 1;
+        if (child >= heap.length) break;
+        if (child + 1 < heap.length && this.#before(heap[child + 1]!, heap[child]!)) child++;
+        if (!this.#before(heap[child]!, last)) break;
+        heap[index] = heap[child]!;
+        index = child;
+      }
+      heap[index] = last;
+    }
+    return top;
+  }
+}

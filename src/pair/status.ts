@@ -1,0 +1,78 @@
+/** What a protected pair tells about itself: read at scrape time by observe/, never per frame. */
+import type { CheckpointCause, CheckpointRecord, Phase } from '../checkpoint/ports.js';
+import type { Divergence, DivergenceReason, ReleaseReason } from '../compare/verdict.js';
+import type { LinkAbilities, LinkCounters, LinkState } from '../link/link.js';
+import type { Histogram } from '../system/histogram.js';
+
+export type ProtectionState =
+  | 'unprotected' // the primary's traffic simply passes
+  | 'starting' // a secondary is being loaded
+  | 'protected'
+  | 'checkpointing'
+  | 'failed-over' // one VM is gone, the survivor carries the traffic
+  | 'resyncing'; // protection is being built anew after a failover
+
+export type Side = 'client' | 'primary' | 'secondary';
+
+export interface LinkStatus {
+  readonly side: Side;
+  readonly url: string;
+  readonly state: LinkState;
+  readonly abilities: LinkAbilities;
+  readonly counters: Readonly<LinkCounters>;
+}
+
+/** One thing the service needs; `/readyz` names those that are not ready. */
+export interface PartStatus {
+  /** `client link`, `primary link`, `secondary link`, `primary qmp`, `secondary qmp`, `migration channel`, `protection`. */
+  readonly name: string;
+  readonly ready: boolean;
+  /** What it waits for or what went wrong, for people. */
+  readonly detail: string;
+}
+
+/** Why frames were thrown away on purpose. Never silent: each has a counter. */
+export const DROP_REASONS = [
+  'gate-full', // the client buffer of a closed gate was full
+  'loop', // a client frame with the guest's own source MAC
+  'broadcast-limit', // over the broadcast and multicast rate limit
+  'malformed', // not a frame any guest could use
+  'secondary-control', // ARP, ND and the like of the secondary: the primary speaks for both
+  'secondary-stale', // the secondary's output of an ended epoch, covered by a checkpoint
+  'primary-uncovered', // the primary's held output when it died: no checkpoint covers it
+  'no-carrier', // the VM that carries the traffic could not take it
+  'void', // from a VM that may never speak again
+] as const;
+export type DropReason = (typeof DROP_REASONS)[number];
+
+export interface PairStatus {
+  readonly name: string;
+  readonly state: ProtectionState;
+  /** Which VM's output reaches the clients. */
+  readonly carrier: 'primary' | 'secondary' | 'none';
+  readonly phase: Phase;
+  readonly epoch: number;
+  readonly parts: readonly PartStatus[];
+  readonly links: readonly LinkStatus[];
+  readonly heldFrames: number;
+  readonly heldBytes: number;
+  readonly gateClosed: boolean;
+  readonly gateFrames: number;
+  readonly gateBytes: number;
+  readonly flows: number;
+  readonly framesReleased: Readonly<Record<ReleaseReason, number>>;
+  readonly bytesReleased: Readonly<Record<ReleaseReason, number>>;
+  readonly drops: Readonly<Record<DropReason, number>>;
+  readonly divergences: Readonly<Record<DivergenceReason, number>>;
+  readonly checkpoints: Readonly<Record<CheckpointCause, number>>;
+  readonly checkpointsFailed: number;
+  readonly failovers: Readonly<Record<'primary-lost' | 'secondary-lost', number>>;
+  /** How long the primary's guest was stopped by each checkpoint. */
+  readonly pause: Histogram;
+  /** How long released frames were held. */
+  readonly releaseLatency: Histogram;
+  readonly lastCheckpoint: CheckpointRecord | null;
+  readonly lastDivergence: Divergence | null;
+  /** Guest addresses learnt by watching, as text. */
+  readonly guestAddresses: readonly string[];
+}

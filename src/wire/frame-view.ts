@@ -44,6 +44,8 @@ export class FrameView {
   etherType = 0;
   /** VLAN ids as one number: 0 none, VID of the only tag, or outer VID * 4096 + inner VID for QinQ. */
   vlan = 0;
+  /** First byte after the inner EtherType: where ARP, LLDP or the IP header begins; 0 when malformed. */
+  network = 0;
   /** 4, 6, or 0 when not IP. */
   ipVersion = 0;
   /** Start of the IP header, 0 when not IP. */

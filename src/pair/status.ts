@@ -1,6 +1,7 @@
 /** What a protected pair tells about itself: read at scrape time by observe/, never per frame. */
 import type { CheckpointCause, CheckpointRecord, Phase } from '../checkpoint/ports.js';
 import type { Divergence, DivergenceReason, ReleaseReason } from '../compare/verdict.js';
+import { DROP_REASONS, type DropReason } from '../dataplane/counters.js';
 import type { LinkAbilities, LinkCounters, LinkState } from '../link/link.js';
 import type { Histogram } from '../system/histogram.js';
 
@@ -31,19 +32,7 @@ export interface PartStatus {
   readonly detail: string;
 }
 
-/** Why frames were thrown away on purpose. Never silent: each has a counter. */
-export const DROP_REASONS = [
-  'gate-full', // the client buffer of a closed gate was full
-  'loop', // a client frame with the guest's own source MAC
-  'broadcast-limit', // over the broadcast and multicast rate limit
-  'malformed', // not a frame any guest could use
-  'secondary-control', // ARP, ND and the like of the secondary: the primary speaks for both
-  'secondary-stale', // the secondary's output of an ended epoch, covered by a checkpoint
-  'primary-uncovered', // the primary's held output when it died: no checkpoint covers it
-  'no-carrier', // the VM that carries the traffic could not take it
-  'void', // from a VM that may never speak again
-] as const;
-export type DropReason = (typeof DROP_REASONS)[number];
+export { DROP_REASONS, type DropReason };
 
 export interface PairStatus {
   readonly name: string;

@@ -1,0 +1,372 @@
+import type { EpochGate } from '../checkpoint/ports.js';
+import { Comparator } from '../compare/comparator.js';
+import type { CompareLimits, ComparatorSink, Divergence, ReleaseReason } from '../compare/verdict.js';
+import type { ColoError } from '../errors.js';
+import { FlowTable } from '../flow/flow-table.js';
+import type { FrameBatch, Link, LinkHandler, LinkState, VnetHeaderBytes } from '../link/link.js';
+import type { Clock, Timer } from '../system/clock.js';
+import { fromPrimary, toPrimary } from '../translate/translate.js';
+import { FrameKind, FrameView } from '../wire/frame-view.js';
+import { parseFrame } from '../wire/parse.js';
+import { BroadcastLimit } from './broadcast-limit.js';
+import { DataPlaneCounters } from './counters.js';
+import { FrameQueue, type FrameQueueLimits } from './frame-queue.js';
+import { GuestAddresses } from './guest-addresses.js';
+import { Neighbours } from './neighbours.js';
+import { SecondaryLeg } from './secondary-leg.js';
+
+const ETHERNET_HEADER_BYTES = 14;
+const TICK_MS = 5;
+
+export type Side = 'client' | 'primary' | 'secondary';
+
+export interface DataPlaneLimits {
+  /** Client frames that wait while the gate is closed; the newest is refused beyond it. */
+  readonly gate: FrameQueueLimits;
+  /** Frames of the secondary that wait for LOADED. */
+  readonly parked: FrameQueueLimits;
+  readonly broadcastPerSecondMax: number;
+  readonly compare: CompareLimits;
+}
+
+export interface DataPlaneParts {
+  readonly links: Readonly<Record<Side, Link>>;
+  readonly clock: Clock;
+  readonly limits: DataPlaneLimits;
+  /** Keys the flow hash, so that clients cannot craft collisions. */
+  readonly flowSeed: number;
+  readonly events: {
+    diverged(divergence: Divergence): void;
+    linkChanged(side: Side, state: LinkState, reason: ColoError | undefined): void;
+  };
+}
+
+/**
+ * The per-frame path of one NIC of the pair: gate, mirror, compare, release.
+ *
+ * Two modes. `passing`: one VM carries the traffic and nothing is compared (unprotected, or after a failover).
+ * `comparing`: client frames go to both VMs and the primary's output leaves when the comparator says so. The
+ * checkpoint coordinator changes epochs through the EpochGate methods; the pair changes who carries the traffic.
+ */
+export class DataPlane implements EpochGate {
+  readonly counters = new DataPlaneCounters();
+  readonly guest = new GuestAddresses();
+  readonly flows: FlowTable;
+  readonly comparator: Comparator;
+  readonly secondaryLeg: SecondaryLeg;
+  readonly links: Readonly<Record<Side, Link>>;
+  mode: 'passing' | 'comparing' = 'passing';
+  carrier: 'primary' | 'secondary' = 'primary';
+  gateClosed = false;
+  readonly gate: FrameQueue;
+  readonly #clock: Clock;
+  readonly #events: DataPlaneParts['events'];
+  readonly #broadcast: BroadcastLimit;
+  readonly #neighbours = new Neighbours();
+  readonly #view = new FrameView();
+  readonly #releaseView = new FrameView();
+  #ticker: Timer | null = null;
+
+  constructor(parts: DataPlaneParts) {
+    this.links = parts.links;
+    this.#clock = parts.clock;
+    this.#events = parts.events;
+    this.#broadcast = new BroadcastLimit(parts.limits.broadcastPerSecondMax);
+    this.gate = new FrameQueue(parts.limits.gate);
+    this.flows = new FlowTable({ flowsMax: parts.limits.compare.flowsMax, seed: parts.flowSeed });
+    const sink: ComparatorSink = {
+      release: (bytes, offset, length, vnet, flow, reason, heldMs) =>
+        this.#release(bytes, offset, length, vnet, flow, reason, heldMs),
+      diverged: (divergence) => {
+        this.counters.divergences[divergence.reason]++;
+        this.#events.diverged(divergence);
+      },
+    };
+    this.comparator = new Comparator(this.flows, parts.limits.compare, sink);
+    this.secondaryLeg = new SecondaryLeg(parts.links.secondary, this.flows, parts.limits.parked);
+  }
+
+  /** Opens the three links; what is absent is waited for. Rejects when a link can never open. */
+  async open(): Promise<void> {
+    this.#ticker = this.#clock.every(TICK_MS, () => this.#tick());
+    await this.links.client.open(this.#handler('client', (batch) => this.#fromClients(batch)));
+    await this.links.primary.open(this.#handler('primary', (batch) => this.#fromPrimary(batch)));
+    await this.links.secondary.open(this.#handler('secondary', (batch) => this.#fromSecondary(batch)));
+  }
+
+  async close(): Promise<void> {
+    this.#ticker?.cancel();
+    await Promise.all([this.links.client.close(), this.links.primary.close(), this.links.secondary.close()]);
+  }
+
+  // --- epochs: what the checkpoint coordinator asks for -------------------------------------------------------
+
+  async closeGate(): Promise<void> {
+    this.gateClosed = true;
+  }
+
+  async openGate(): Promise<void> {
+    this.#openGate();
+  }
+
+  async untaken(): Promise<{ primary: number; secondary: number }> {
+    return { primary: this.links.primary.untaken(), secondary: this.links.secondary.untaken() };
+  }
+
+  async secondaryStopped(): Promise<void> {
+    this.links.secondary.drain();
+    this.links.client.flush();
+    this.secondaryLeg.parking = true;
+  }
+
+  async primaryStopped(): Promise<void> {
+    this.links.primary.drain();
+    this.links.client.flush();
+  }
+
+  async commit(): Promise<void> {
+    this.comparator.commit(this.#clock.now());
+    this.mode = 'comparing';
+    this.links.client.flush();
+    this.#unpark();
+  }
+
+  async abandon(): Promise<void> {
+    this.#unpark();
+  }
+
+  // --- who carries the traffic: what the pair asks for --------------------------------------------------------
+
+  /**
+   * The secondary is void or gone: the primary carries the traffic alone. Everything held leaves in order, client
+   * frames held at the gate go to the primary only. The caller has made sure the secondary can never be promoted.
+   */
+  continueOnPrimary(): void {
+    this.comparator.releaseAllPrimary(this.#clock.now());
+    this.mode = 'passing';
+    this.carrier = 'primary';
+    this.secondaryLeg.reset();
+    this.links.client.flush();
+    this.#openGate();
+  }
+
+  /**
+   * The primary is gone: the secondary carries the traffic. The primary's held output is dropped (no checkpoint
+   * covers it), what the secondary sent and no client has seen leaves translated, client frames held at the gate
+   * go to the secondary.
+   */
+  continueOnSecondary(): void {
+    this.counters.drops['primary-uncovered'] += this.comparator.dropPrimary();
+    this.comparator.adoptSecondary();
+    this.mode = 'passing';
+    this.carrier = 'secondary';
+    this.comparator.takeSecondary((bytes, offset, length, vnet, flow) =>
+      this.#release(bytes, offset, length, vnet, flow, 'survivor', 0),
+    );
+    this.secondaryLeg.unpark((bytes, offset, length, vnet) => this.#carried(bytes, offset, length, vnet));
+    this.links.client.flush();
+    this.#openGate();
+  }
+
+  /** Sends a frame of the proxy's own (an announcement) to the client side. */
+  announce(frame: Buffer): void {
+    this.links.client.send(frame, 0, frame.length, 0);
+    this.links.client.flush();
+  }
+
+  // --- frames -------------------------------------------------------------------------------------------------
+
+  #handler(side: Side, receive: (batch: FrameBatch) => void): LinkHandler {
+    return {
+      receive,
+      stateChanged: (state, reason) => this.#events.linkChanged(side, state, reason),
+    };
+  }
+
+  #fromClients(batch: FrameBatch): void {
+    const nowMs = this.#clock.now();
+    const view = this.#view;
+    const { slab, offsets, lengths, vnetHeaderBytes } = batch;
+    for (let index = 0; index < batch.count; index++) {
+      const offset = offsets[index]!;
+      const length = lengths[index]!;
+      if (length < ETHERNET_HEADER_BYTES) {
+        this.counters.drops.malformed++;
+        continue;
+      }
+      if (this.guest.isOwnSource(slab, offset)) {
+        this.counters.drops.loop++;
+        continue;
+      }
+      if ((slab[offset]! & 1) !== 0 && !this.#broadcast.take(nowMs)) {
+        this.counters.drops['broadcast-limit']++;
+        continue;
+      }
+      if (this.gateClosed) {
+        if (!this.gate.push(slab, offset, length, vnetHeaderBytes)) this.counters.drops['gate-full']++;
+        continue;
+      }
+      parseFrame(slab, offset, length, vnetHeaderBytes, view);
+      this.#feed(view, nowMs);
+    }
+    this.#flushVms();
+  }
+
+  /** Gives one client frame to the VMs it is for. */
+  #feed(view: FrameView, nowMs: number): void {
+    if (view.kind === FrameKind.ARP || view.kind === FrameKind.ND) this.#neighbours.learn(view);
+    const flow = this.flows.find(view, true);
+    if (this.mode === 'comparing') {
+      this.comparator.fromClient(view, flow, nowMs);
+      if (!this.secondaryLeg.feed(view, flow)) this.counters.undelivered.secondary++;
+    }
+    if (flow >= 0 && this.flows.hasClientTranslation(flow)) toPrimary(view, this.flows, flow);
+    const carrier = this.links[this.carrier];
+    if (!carrier.send(view.bytes, view.start, view.end - view.start, view.vnetHeaderBytes)) {
+      this.counters.undelivered[this.carrier]++;
+    }
+  }
+
+  #fromPrimary(batch: FrameBatch): void {
+    if (this.carrier === 'primary') this.#fromCarrier(batch);
+    else this.counters.drops.void += batch.count;
+  }
+
+  #fromSecondary(batch: FrameBatch): void {
+    if (this.carrier === 'secondary') {
+      this.#fromCarrier(batch);
+      return;
+    }
+    const { slab, offsets, lengths, vnetHeaderBytes } = batch;
+    if (this.secondaryLeg.parking) {
+      for (let index = 0; index < batch.count; index++) {
+        this.secondaryLeg.park(slab, offsets[index]!, lengths[index]!, vnetHeaderBytes);
+      }
+      return;
+    }
+    if (this.mode === 'passing') {
+      this.counters.drops.void += batch.count;
+      return;
+    }
+    const nowMs = this.#clock.now();
+    for (let index = 0; index < batch.count; index++) {
+      this.#compareSecondary(slab, offsets[index]!, lengths[index]!, vnetHeaderBytes, nowMs);
+    }
+    this.links.client.flush();
+    this.links.secondary.flush();
+  }
+
+  /** Output of the VM that carries the traffic. */
+  #fromCarrier(batch: FrameBatch): void {
+    const nowMs = this.#clock.now();
+    const { slab, offsets, lengths, vnetHeaderBytes } = batch;
+    for (let index = 0; index < batch.count; index++) {
+      this.#carried(slab, offsets[index]!, lengths[index]!, vnetHeaderBytes, nowMs);
+    }
+    this.links.client.flush();
+  }
+
+  #carried(
+    bytes: Buffer,
+    offset: number,
+    length: number,
+    vnetHeaderBytes: VnetHeaderBytes,
+    nowMs = this.#clock.now(),
+  ): void {
+    if (length < ETHERNET_HEADER_BYTES) {
+      this.counters.drops.malformed++;
+      return;
+    }
+    const view = this.#view;
+    parseFrame(bytes, offset, length, vnetHeaderBytes, view);
+    this.guest.learn(view);
+    const flow = this.flows.findOrAdd(view, false, nowMs);
+    if (this.mode === 'comparing') {
+      this.comparator.primary(view, flow, nowMs);
+    } else {
+      this.comparator.watch(view, flow, nowMs);
+      this.#release(bytes, offset, length, vnetHeaderBytes, flow, this.#passingReason(), 0);
+    }
+  }
+
+  #passingReason(): ReleaseReason {
+    return this.carrier === 'primary' ? 'unprotected' : 'survivor';
+  }
+
+  #compareSecondary(
+    bytes: Buffer,
+    offset: number,
+    length: number,
+    vnetHeaderBytes: VnetHeaderBytes,
+    nowMs: number,
+  ): void {
+    if (length < ETHERNET_HEADER_BYTES) {
+      this.counters.drops.malformed++;
+      return;
+    }
+    const view = this.#view;
+    switch (parseFrame(bytes, offset, length, vnetHeaderBytes, view)) {
+      case FrameKind.ARP:
+      case FrameKind.ND:
+        if (this.#neighbours.answer(view, this.links.secondary)) this.counters.neighbourAnswers++;
+        this.counters.drops['secondary-control']++;
+        return;
+      case FrameKind.GROUP_MEMBERSHIP:
+      case FrameKind.LINK_CONTROL:
+        this.counters.drops['secondary-control']++;
+        return;
+      default:
+        this.comparator.secondary(view, this.flows.findOrAdd(view, false, nowMs), nowMs);
+    }
+  }
+
+  /** A frame leaves to the clients, in the clients' own sequence space. */
+  #release(
+    bytes: Buffer,
+    offset: number,
+    length: number,
+    vnetHeaderBytes: VnetHeaderBytes,
+    flow: number,
+    reason: ReleaseReason,
+    heldMs: number,
+  ): void {
+    if (flow >= 0 && this.flows.hasClientTranslation(flow)) {
+      parseFrame(bytes, offset, length, vnetHeaderBytes, this.#releaseView);
+      fromPrimary(this.#releaseView, this.flows, flow);
+    }
+    this.counters.framesReleased[reason]++;
+    this.counters.bytesReleased[reason] += length;
+    this.counters.releaseLatency.observe(heldMs);
+    if (!this.links.client.send(bytes, offset, length, vnetHeaderBytes)) this.counters.undelivered.client++;
+  }
+
+  #unpark(): void {
+    const nowMs = this.#clock.now();
+    this.secondaryLeg.unpark((bytes, offset, length, vnet) =>
+      this.#compareSecondary(bytes, offset, length, vnet, nowMs),
+    );
+    this.links.client.flush();
+    this.links.secondary.flush();
+  }
+
+  #openGate(): void {
+    this.gateClosed = false;
+    if (this.gate.frames === 0) return;
+    const nowMs = this.#clock.now();
+    this.gate.drainTo((bytes, offset, length, vnet) => {
+      parseFrame(bytes, offset, length, vnet, this.#view);
+      this.#feed(this.#view, nowMs);
+    });
+    this.#flushVms();
+  }
+
+  #flushVms(): void {
+    this.links[this.carrier].flush();
+    if (this.mode === 'comparing') this.links.secondary.flush();
+  }
+
+  #tick(): void {
+    this.comparator.tick(this.#clock.now());
+    this.links.client.flush();
+  }
+}

@@ -1,6 +1,6 @@
 import type { EpochGate } from '../checkpoint/ports.js';
 import { Comparator } from '../compare/comparator.js';
-import type { CompareLimits, ComparatorSink, Divergence, ReleaseReason } from '../compare/verdict.js';
+import type { ComparatorSink, CompareLimits, Divergence, ReleaseReason } from '../compare/verdict.js';
 import type { ColoError } from '../errors.js';
 import { FlowTable } from '../flow/flow-table.js';
 import type { FrameBatch, Link, LinkHandler, LinkState, VnetHeaderBytes } from '../link/link.js';

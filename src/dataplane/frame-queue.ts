@@ -9,7 +9,12 @@ export interface FrameQueueLimits {
   readonly bytesMax: number;
 }
 
-export type FrameVisitor = (bytes: Buffer, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes) => void;
+export type FrameVisitor = (
+  bytes: Buffer,
+  offset: number,
+  length: number,
+  vnetHeaderBytes: VnetHeaderBytes,
+) => void;
 
 /**
  * A bounded first-in first-out store of whole frames, for the moments when frames must wait: client frames at a
@@ -44,7 +49,12 @@ export class FrameQueue {
       }
     }
     const at = this.#used + HEADROOM_BYTES;
-    source.copy(this.#chunks[this.#chunkIndex]!, at - vnetHeaderBytes, offset - vnetHeaderBytes, offset + length);
+    source.copy(
+      this.#chunks[this.#chunkIndex]!,
+      at - vnetHeaderBytes,
+      offset - vnetHeaderBytes,
+      offset + length,
+    );
     this.#used = at + length;
     const entry = 3 * this.frames;
     if (entry === this.#entries.length) {

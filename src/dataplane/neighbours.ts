@@ -1,17 +1,14 @@
+import type { Link } from '../link/link.js';
+import { ArpField, ArpOperation } from '../wire/arp.js';
+import { buildArp, buildNeighbourAdvertisement } from '../wire/build.js';
 import { FrameKind, type FrameView } from '../wire/frame-view.js';
+import { Icmpv6Type } from '../wire/numbers.js';
+import { vlanTags } from '../wire/vlan.js';
 
 const NEIGHBOURS_MAX = 1024;
-const ARP_REQUEST = 1;
-const ND_SOLICITATION = 135;
-const ND_ADVERTISEMENT = 136;
-const ND_ROUTER_SOLICITATION = 133;
-
-/** What an address request asks for, ready to be answered. */
-export interface AddressRequest {
-  readonly protocol: 'arp' | 'nd';
-  /** 4 or 16 bytes. */
-  readonly target: Buffer;
-}
+/** Where the target address of a neighbour solicitation or advertisement lies (RFC 4861 4.3). */
+const ND_TARGET = 8;
+const ND_TARGET_END = 24;
 
 /**
  * Neighbours on the client side, learnt from their own ARP and ND. The secondary probes its neighbours at other
@@ -25,33 +22,58 @@ export class Neighbours {
   learn(view: FrameView): void {
     const { bytes, start } = view;
     if (view.kind === FrameKind.ARP) {
-      const at = view.network + 14;
-      this.#set(view.vlan, bytes, at, 4, view.network + 8);
-    } else if (view.kind === FrameKind.ND && view.icmpType === ND_ADVERTISEMENT && view.l4 + 24 <= view.l3End) {
-      this.#set(view.vlan, bytes, view.l4 + 8, 16, start + 6);
-    } else if (view.kind === FrameKind.ND && view.icmpType === ND_SOLICITATION) {
+      this.#set(view.vlan, bytes, view.network + ArpField.SENDER_IP, 4, view.network + ArpField.SENDER_MAC);
+    } else if (
+      view.icmpType === Icmpv6Type.NEIGHBOUR_ADVERTISEMENT &&
+      view.l4 + ND_TARGET_END <= view.l3End
+    ) {
+      this.#set(view.vlan, bytes, view.l4 + ND_TARGET, 16, start + 6);
+    } else if (view.icmpType === Icmpv6Type.NEIGHBOUR_SOLICITATION) {
       this.#set(view.vlan, bytes, view.l3 + 8, 16, start + 6);
     }
   }
 
-  /** What the frame asks for, or null when it is no address request. */
-  static request(view: FrameView): AddressRequest | null {
-    const { bytes } = view;
-    if (view.kind === FrameKind.ARP && bytes.readUInt16BE(view.network + 6) === ARP_REQUEST) {
-      return { protocol: 'arp', target: Buffer.from(bytes.subarray(view.network + 24, view.network + 28)) };
+  /**
+   * Answers an address request of the secondary over its own link. False when the frame is none, or when the
+   * neighbour was never seen: then the secondary's flows stall and the hold timer asks for a checkpoint.
+   */
+  answer(view: FrameView, secondary: Link): boolean {
+    const { bytes, network, l3, l4 } = view;
+    const requesterMac = bytes.subarray(view.start + 6, view.start + 12);
+    let answer: Buffer;
+    if (view.kind === FrameKind.ARP) {
+      if (bytes.readUInt16BE(network + ArpField.OPERATION) !== ArpOperation.REQUEST) return false;
+      const target = bytes.subarray(network + ArpField.TARGET_IP, network + ArpField.TARGET_IP + 4);
+      const mac = this.#mac(view.vlan, target);
+      if (mac === undefined) return false;
+      answer = buildArp({
+        operation: ArpOperation.REPLY,
+        senderMac: mac,
+        senderIp: target,
+        targetMac: requesterMac,
+        targetIp: bytes.subarray(network + ArpField.SENDER_IP, network + ArpField.SENDER_IP + 4),
+        destinationMac: requesterMac,
+        vlans: vlanTags(view.vlan),
+      });
+    } else {
+      if (view.icmpType !== Icmpv6Type.NEIGHBOUR_SOLICITATION || l4 + ND_TARGET_END > view.l3End)
+        return false;
+      const target = bytes.subarray(l4 + ND_TARGET, l4 + ND_TARGET_END);
+      const mac = this.#mac(view.vlan, target);
+      if (mac === undefined) return false;
+      answer = buildNeighbourAdvertisement({
+        ownMac: mac,
+        ownIp: target,
+        solicitor: bytes.subarray(l3 + 8, l3 + 24),
+        destinationMac: requesterMac,
+        vlans: vlanTags(view.vlan),
+      });
     }
-    if (view.kind === FrameKind.ND && view.icmpType === ND_SOLICITATION && view.l4 + 24 <= view.l3End) {
-      return { protocol: 'nd', target: Buffer.from(bytes.subarray(view.l4 + 8, view.l4 + 24)) };
-    }
-    return null;
+    return secondary.send(answer, 0, answer.length, 0);
   }
 
-  static isRouterSolicitation(view: FrameView): boolean {
-    return view.kind === FrameKind.ND && view.icmpType === ND_ROUTER_SOLICITATION;
-  }
-
-  mac(vlan: number, ip: Buffer): Buffer | null {
-    return this.#macs.get(`${vlan}/${ip.toString('hex')}`) ?? null;
+  #mac(vlan: number, ip: Buffer): Buffer | undefined {
+    return this.#macs.get(`${vlan}/${ip.toString('hex')}`);
   }
 
   #set(vlan: number, bytes: Buffer, ipAt: number, ipLength: 4 | 16, macAt: number): void {

@@ -30,7 +30,8 @@ export function parseIpv6(view: FrameView): FrameKind | -1 {
   return walkExtensionHeaders(view);
 }
 
-function walkExtensionHeaders(view: FrameView): FrameKind | -1 {
+/** From the header at `view.l3` to `view.l3End`; fills ipProtocol and l4. The rest as parseIpv6. */
+export function walkExtensionHeaders(view: FrameView): FrameKind | -1 {
   const { bytes, l3, l3End } = view;
   let next = bytes[l3 + 6]!;
   let at = l3 + IPV6_HEADER_BYTES;

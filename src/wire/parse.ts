@@ -24,7 +24,7 @@ export function parseFrame(
   vnetHeaderBytes: 0 | 10,
   view: FrameView,
 ): FrameKind {
-  reset(view);
+  resetView(view);
   view.bytes = bytes;
   view.start = start;
   view.end = start + length;
@@ -32,7 +32,7 @@ export function parseFrame(
   if (start < vnetHeaderBytes || length < 0 || view.end > bytes.length) return FrameKind.MALFORMED;
   const kind = parseLayers(view);
   if (kind === FrameKind.MALFORMED) {
-    reset(view);
+    resetView(view);
     return kind;
   }
   view.kind = kind;
@@ -84,7 +84,8 @@ function parseIpPayload(view: FrameView, ipKind: FrameKind | -1): FrameKind {
   }
 }
 
-function reset(view: FrameView): void {
+/** Every field to "nothing known", but the frame's own bounds. */
+export function resetView(view: FrameView): void {
   view.kind = FrameKind.MALFORMED;
   view.etherType = 0;
   view.vlan = 0;

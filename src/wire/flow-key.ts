@@ -1,0 +1,93 @@
+/**
+ * The key of a flow, oriented from the guest to the client whichever way the frame goes: VLAN, protocol, ports and
+ * addresses as 32-bit words. A frame without an IP header has no flow.
+ *
+ * | word | holds |
+ * |---|---|
+ * | 0 | VLAN (24 bits, traps T21) and IP protocol (8 bits) |
+ * | 1 | guest port, client port; of an ICMP echo its identifier in both |
+ * | 2 | IP version, and whether it is a fragment (which has no ports) |
+ * | 3 to 6 | guest address; IPv4 in word 3 alone |
+ * | 7 to 10 | client address; IPv4 in word 7 alone |
+ */
+import { readS32 } from './bytes.js';
+import { FrameKind, type FrameView } from './frame-view.js';
+
+export const FLOW_KEY_WORDS = 11;
+
+const GUEST_ADDRESS = 3;
+const CLIENT_ADDRESS = 7;
+const FRAGMENT_MARK = 0x100;
+
+/** Writes the key at `target[at ...]`; returns FLOW_KEY_WORDS. */
+export function writeFlowKey(view: FrameView, fromClient: boolean, target: Int32Array, at: number): number {
+  const { bytes, l3 } = view;
+  const guestPort = fromClient ? view.destinationPort : view.sourcePort;
+  const clientPort = fromClient ? view.sourcePort : view.destinationPort;
+  target[at] = (view.vlan << 8) | (view.ipProtocol & 0xff);
+  target[at + 1] = (guestPort << 16) | clientPort;
+  target[at + 2] = view.ipVersion | (view.kind === FrameKind.FRAGMENT ? FRAGMENT_MARK : 0);
+  const source = at + (fromClient ? CLIENT_ADDRESS : GUEST_ADDRESS);
+  const destination = at + (fromClient ? GUEST_ADDRESS : CLIENT_ADDRESS);
+  if (view.ipVersion === 6) {
+    for (let word = 0; word < 4; word++) {
+      target[source + word] = readS32(bytes, l3 + 8 + 4 * word);
+      target[destination + word] = readS32(bytes, l3 + 24 + 4 * word);
+    }
+    return FLOW_KEY_WORDS;
+  }
+  target.fill(0, at + GUEST_ADDRESS, at + FLOW_KEY_WORDS);
+  if (view.ipVersion === 4) {
+    target[source] = readS32(bytes, l3 + 12);
+    target[destination] = readS32(bytes, l3 + 16);
+  }
+  return FLOW_KEY_WORDS;
+}
+
+export function flowKeyEquals(a: Int32Array, aAt: number, b: Int32Array, bAt: number): boolean {
+  for (let word = 0; word < FLOW_KEY_WORDS; word++) {
+    if (a[aAt + word] !== b[bAt + word]) return false;
+  }
+  return true;
+}
+
+/**
+ * Unsigned 32-bit hash of a key: HalfSipHash-1-3, keyed by `seed`, so that a client that picks its ports and addresses
+ * cannot make flows collide.
+ */
+export function hashFlowKey(key: Int32Array, at: number, seed: number): number {
+  const isIpv6 = (key[at + 2]! & 0xff) === 6;
+  const words = isIpv6 ? FLOW_KEY_WORDS : CLIENT_ADDRESS + 1;
+  // 64 bits of key from 32 of seed
+  const high = Math.imul(seed ^ (seed >>> 16), 0x9e3779b1);
+  let v0 = seed | 0;
+  let v1 = high;
+  let v2 = 0x6c796765 ^ seed;
+  let v3 = 0x74656462 ^ high;
+  // one round a word, then three more with nothing
+  for (let index = 0; index < words + 3; index++) {
+    const word = index < words ? key[at + index]! : 0;
+    if (index === words) v2 ^= 0xff;
+    v3 ^= word;
+    v0 = (v0 + v1) | 0;
+    v1 = ((v1 << 5) | (v1 >>> 27)) ^ v0;
+    v0 = (v0 << 16) | (v0 >>> 16);
+    v2 = (v2 + v3) | 0;
+    v3 = ((v3 << 8) | (v3 >>> 24)) ^ v2;
+    v0 = (v0 + v3) | 0;
+    v3 = ((v3 << 7) | (v3 >>> 25)) ^ v0;
+    v2 = (v2 + v1) | 0;
+    v1 = ((v1 << 13) | (v1 >>> 19)) ^ v2;
+    v2 = (v2 << 16) | (v2 >>> 16);
+    v0 ^= word;
+  }
+  return (v1 ^ v3) >>> 0;
+}
+
+const scratch = new Int32Array(FLOW_KEY_WORDS);
+
+/** hashFlowKey of the frame's key. Who needs the key too writes it once and hashes that. */
+export function hashFlow(view: FrameView, fromClient: boolean, seed: number): number {
+  writeFlowKey(view, fromClient, scratch, 0);
+  return hashFlowKey(scratch, 0, seed);
+}

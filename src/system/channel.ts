@@ -1,0 +1,65 @@
+/**
+ * An ordered byte stream both ways (a unix or TCP connection, or one in memory) and what makes them. QMP and
+ * the migration relay are written against this, so the simulation runs them without sockets.
+ */
+
+/** Where a channel leads or is waited for. Port 0 when listening: any free one. */
+export type Address = { readonly unix: string } | { readonly tcp: string; readonly port: number };
+
+/** As QEMU writes it in a migration URI: `unix:/run/x.sock`, `tcp:host:4444`, `tcp:[::1]:4444`. */
+export function showAddress(address: Address): string {
+  if ('unix' in address) return `unix:${address.unix}`;
+  const host = address.tcp.includes(':') ? `[${address.tcp}]` : address.tcp;
+  return `tcp:${host}:${address.port}`;
+}
+
+export interface ChannelHandler {
+  /** Bytes arrived; the chunk belongs to the receiver and is never reused. */
+  data(chunk: Buffer): void;
+  /** The peer sends no more; it may still read. */
+  ended(): void;
+  /** After a `write` that returned false: there is room again. */
+  drained(): void;
+  /** Once, and last. With the system's error when it was not an orderly end. */
+  closed(error?: Error): void;
+}
+
+export interface DuplexChannel {
+  /** Called once. Nothing is lost before it: bytes and the close wait for it. */
+  attach(handler: ChannelHandler): void;
+  /** Queues bytes (kept by reference, not to be changed). False: stop until `drained`. */
+  write(chunk: Uint8Array): boolean;
+  /** Sends what is queued, then says that no more will come. */
+  end(): void;
+  pause(): void;
+  resume(): void;
+  /** Closes at once; what is queued is thrown away. `closed` follows. */
+  destroy(): void;
+}
+
+export interface ListenOptions {
+  /** Permission bits of a unix socket file. */
+  readonly mode?: number;
+  /** Group of a unix socket file, by name or number. */
+  readonly group?: string | number;
+}
+
+export interface ChannelServer {
+  /** Where it listens, with the port the system chose. */
+  readonly address: Address;
+  /** Accepts no more; accepted channels live on. A unix socket file is removed. */
+  close(): Promise<void>;
+}
+
+export interface Transport {
+  /** Rejects with the system's error (`code` ECONNREFUSED, ENOENT ...), or ABORT_ERR when `signal` fires first. */
+  connect(address: Address, signal?: AbortSignal): Promise<DuplexChannel>;
+  /**
+   * A unix socket file that nobody listens on is replaced; one in use rejects with EADDRINUSE.
+   */
+  listen(
+    address: Address,
+    accept: (channel: DuplexChannel) => void,
+    options?: ListenOptions,
+  ): Promise<ChannelServer>;
+}

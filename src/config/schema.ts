@@ -87,7 +87,7 @@ export const configSchema = z.strictObject({
 
   links: z
     .strictObject({
-      receiveBufferBytes: bytes(32 * MIB, 64 * KIB, GIB, 'Kernel receive buffer of each packet: link'),
+      receiveBufferBytes: bytes(16 * MIB, 64 * KIB, GIB, 'Kernel receive buffer of each packet: link'),
       sendQueueBytesMax: bytes(
         8 * MIB,
         128 * KIB,
@@ -95,11 +95,11 @@ export const configSchema = z.strictObject({
         'Frames waiting for a link that takes none; beyond it they are dropped and counted',
       ),
       reconnectMsMin: milliseconds(
-        100,
+        20,
         10,
         'First pause before a lost link is opened again; doubles each time',
       ),
-      reconnectMsMax: milliseconds(2000, 10, 'Longest pause before a lost link is opened again'),
+      reconnectMsMax: milliseconds(1000, 10, 'Longest pause before a lost link is opened again'),
     })
     .prefault({}),
 

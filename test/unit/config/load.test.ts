@@ -8,6 +8,7 @@ import { clientLinkUrl, runtimeMode } from '../../../src/config/derive.js';
 import { CONFIG_KEYS } from '../../../src/config/keys.js';
 import { type ConfigInput, loadConfig } from '../../../src/config/load.js';
 import { ColoError } from '../../../src/errors.js';
+import { DEFAULT_LINK_OPTIONS } from '../../../src/link/options.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'colo-config-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -59,6 +60,10 @@ describe('defaults', () => {
 
   it('compare limits are those of the comparator', () => {
     expect(loadConfig({ flags: TWO_TAPS }).compare).toEqual(DEFAULT_COMPARE_LIMITS);
+  });
+
+  it('link limits are those of the links', () => {
+    expect(DEFAULT_LINK_OPTIONS).toMatchObject(loadConfig({ flags: TWO_TAPS }).links);
   });
 
   it('the name decides the runtime directory, and that the sockets', () => {

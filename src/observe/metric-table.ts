@@ -1,0 +1,177 @@
+/** Every metric of a pair and where its numbers come from. Names, units and labels are part of the interface. */
+import type { LinkStatus, PairStatus } from '../pair/status.js';
+import type { Histogram } from '../system/histogram.js';
+
+/** One number with its labels. Label values come from short fixed lists, never from traffic. */
+export interface Sample {
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
+export interface NumberMetric {
+  readonly kind: 'counter' | 'gauge';
+  readonly name: string;
+  readonly help: string;
+  readonly labelNames: readonly string[];
+  read(status: PairStatus): Iterable<Sample>;
+}
+
+export interface HistogramMetric {
+  readonly kind: 'histogram';
+  readonly name: string;
+  readonly help: string;
+  readonly labelNames: readonly [];
+  read(status: PairStatus): Histogram;
+}
+
+const STATES = ['unprotected', 'starting', 'protected', 'checkpointing', 'failed-over', 'resyncing'] as const;
+const CARRIERS = ['primary', 'secondary', 'none'] as const;
+
+export const METRICS: readonly (NumberMetric | HistogramMetric)[] = [
+  oneHot('protection_state', 'Protection state: 1 for the one that holds.', 'state', STATES, (s) => s.state),
+  oneHot('carrier', 'Whose output reaches the clients: 1 for that VM.', 'vm', CARRIERS, (s) => s.carrier),
+  gauge('epoch', 'Number of the current epoch: rises by one with each loaded checkpoint.', (s) => s.epoch),
+  {
+    kind: 'gauge',
+    name: 'colo_proxy_part_ready',
+    help: 'Whether a part that the service needs is ready.',
+    labelNames: ['part'],
+    read: (status) =>
+      status.parts.map((part) => ({ labels: { part: part.name }, value: Number(part.ready) })),
+  },
+
+  perSide('gauge', 'link_up', 'Whether frames can flow on the link.', (link) => Number(link.state === 'up')),
+  perSide(
+    'counter',
+    'link_frames_received_total',
+    'Frames received on the link.',
+    (l) => l.counters.framesReceived,
+  ),
+  perSide(
+    'counter',
+    'link_received_bytes_total',
+    'Bytes of the frames received.',
+    (l) => l.counters.bytesReceived,
+  ),
+  perSide('counter', 'link_frames_sent_total', 'Frames sent on the link.', (l) => l.counters.framesSent),
+  perSide('counter', 'link_sent_bytes_total', 'Bytes of the frames sent.', (l) => l.counters.bytesSent),
+  perSide(
+    'counter',
+    'link_send_drops_total',
+    'Frames the link could not send: queue full, link down, too long.',
+    (l) => l.counters.sendDrops,
+  ),
+  perSide(
+    'counter',
+    'link_receive_drops_total',
+    'Frames the kernel lost before they were read.',
+    (l) => l.counters.receiveDrops,
+  ),
+  perSide(
+    'counter',
+    'link_reopens_total',
+    'Times the link was opened again after a loss.',
+    (l) => l.counters.reopens,
+  ),
+
+  gauge('held_frames', 'Frames of the primary held back now.', (s) => s.heldFrames),
+  gauge('held_bytes', 'Bytes held back now.', (s) => s.heldBytes),
+  gauge('gate_closed', 'Whether client frames wait for a checkpoint.', (s) => Number(s.gateClosed)),
+  gauge('gate_frames', 'Client frames waiting at the gate now.', (s) => s.gateFrames),
+  gauge('gate_bytes', 'Bytes waiting at the gate now.', (s) => s.gateBytes),
+  gauge('flows', 'Flows known now.', (s) => s.flows),
+
+  perKey('frames_released_total', 'Frames let go to the clients.', 'reason', (s) => s.framesReleased),
+  perKey('released_bytes_total', 'Bytes let go to the clients.', 'reason', (s) => s.bytesReleased),
+  perKey('frames_dropped_total', 'Frames thrown away on purpose.', 'reason', (s) => s.drops),
+  perKey('divergences_total', 'Times the VMs differed.', 'reason', (s) => s.divergences),
+  perKey('checkpoints_total', 'Checkpoints that were loaded.', 'cause', (s) => s.checkpoints),
+  {
+    kind: 'counter',
+    name: 'colo_proxy_checkpoints_failed_total',
+    help: 'Checkpoints that were begun and given up.',
+    labelNames: [],
+    read: (status) => [{ value: status.checkpointsFailed }],
+  },
+  perKey('failovers_total', 'VMs lost while the other went on.', 'kind', (s) => s.failovers),
+  gauge(
+    'last_checkpoint_state_bytes',
+    'Bytes of state the last checkpoint carried; 0 before the first.',
+    (s) => s.lastCheckpoint?.stateBytes ?? 0,
+  ),
+
+  {
+    kind: 'histogram',
+    name: 'colo_proxy_checkpoint_pause_seconds',
+    help: "How long the primary's guest was stopped by a checkpoint.",
+    labelNames: [],
+    read: (status) => status.pause,
+  },
+  {
+    kind: 'histogram',
+    name: 'colo_proxy_release_latency_seconds',
+    help: 'How long released frames were held.',
+    labelNames: [],
+    read: (status) => status.releaseLatency,
+  },
+];
+
+function gauge(name: string, help: string, read: (status: PairStatus) => number): NumberMetric {
+  return {
+    kind: 'gauge',
+    name: `colo_proxy_${name}`,
+    help,
+    labelNames: [],
+    read: (status) => [{ value: read(status) }],
+  };
+}
+
+function oneHot(
+  name: string,
+  help: string,
+  label: string,
+  values: readonly string[],
+  read: (status: PairStatus) => string,
+): NumberMetric {
+  return {
+    kind: 'gauge',
+    name: `colo_proxy_${name}`,
+    help,
+    labelNames: [label],
+    read(status) {
+      const current = read(status);
+      return values.map((value) => ({ labels: { [label]: value }, value: Number(value === current) }));
+    },
+  };
+}
+
+function perSide(
+  kind: 'counter' | 'gauge',
+  name: string,
+  help: string,
+  read: (link: LinkStatus) => number,
+): NumberMetric {
+  return {
+    kind,
+    name: `colo_proxy_${name}`,
+    help,
+    labelNames: ['side'],
+    read: (status) => status.links.map((link) => ({ labels: { side: link.side }, value: read(link) })),
+  };
+}
+
+function perKey(
+  name: string,
+  help: string,
+  label: string,
+  read: (status: PairStatus) => Readonly<Record<string, number>>,
+): NumberMetric {
+  return {
+    kind: 'counter',
+    name: `colo_proxy_${name}`,
+    help,
+    labelNames: [label],
+    read: (status) =>
+      Object.entries(read(status)).map(([key, value]) => ({ labels: { [label]: key }, value })),
+  };
+}

@@ -47,7 +47,7 @@ export function l4ChecksumOffset(view: FrameView): number {
 }
 
 /** One past the last byte the L4 checksum covers. */
-function l4End(view: FrameView): number {
+export function l4End(view: FrameView): number {
   return view.ipProtocol === IpProtocol.UDP ? view.payload + view.payloadBytes : view.l3End;
 }
 

@@ -84,6 +84,13 @@ export function vnetChecksumOffset(bytes: Uint8Array, at: number): number {
   return readHost16(bytes, at + CSUM_OFFSET);
 }
 
+/** After a checksum was completed: takes NEEDS_CSUM and where it pointed out. */
+export function vnetDropChecksumRequest(bytes: Uint8Array, at: number): void {
+  bytes[at + FLAGS] = bytes[at + FLAGS]! & ~VnetFlag.NEEDS_CSUM;
+  writeHost16(bytes, at + CSUM_START, 0);
+  writeHost16(bytes, at + CSUM_OFFSET, 0);
+}
+
 /** Writes a header; what is not given is 0. */
 export function writeVnetHeader(bytes: Uint8Array, at: number, fields: VnetFields): void {
   bytes[at + FLAGS] = fields.flags ?? 0;

@@ -1,0 +1,184 @@
+// `npm test`: set-up, lint, types, unit tests, then what needs root (namespaces, kernel facts, two real VMs).
+// What cannot run here is skipped loudly and counted. The last line is the sum, alone: `N passed, N failed`.
+//   node test/run.mjs [--only NAME]...     NAME: lint, types, unit, netns, qemu
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { setup } from '../bin/setup.mjs';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const OUTPUT = join(ROOT, 'test-output');
+const isRoot = process.getuid() === 0;
+
+/** Each gives `{passed, failed, skipped, notes}`; `msMax` ends a part that hangs. */
+const PARTS = [
+  { name: 'lint', run: lint, msMax: 2 * 60_000 },
+  { name: 'types', run: types, msMax: 5 * 60_000 },
+  { name: 'unit', run: (msMax) => vitest(['unit'], msMax), msMax: 10 * 60_000 },
+  { name: 'netns', run: netns, msMax: 8 * 60_000 },
+  { name: 'qemu', run: qemu, msMax: 8 * 60_000 },
+];
+
+async function lint(msMax) {
+  const biome = await check('biome check', 'npx', ['biome', 'check', '--diagnostic-level=warn'], msMax);
+  if (!(await hasCommand('clang-format'))) return sum([biome, skip('clang-format is not installed')]);
+  const files = await trackedFiles(['native/*.cc', 'native/*.h', 'test/*.c', 'test/*.h']);
+  if (files.length === 0) return biome;
+  return sum([
+    biome,
+    await check('clang-format', 'clang-format', ['--dry-run', '--Werror', ...files], msMax),
+  ]);
+}
+
+function types(msMax) {
+  return check('tsc -p test', 'npx', ['tsc', '-p', 'test'], msMax);
+}
+
+async function netns(msMax) {
+  if (!isRoot) return skip('the namespace and kernel tests need root');
+  if (!(await canMakeNamespaces())) return skip('this machine does not let root make network namespaces');
+  return vitest(['netns', 'kernel'], msMax);
+}
+
+/** Two real VMs in the short form. The harness says itself when QEMU cannot be had: exit code 0 and `skipped`. */
+async function qemu(msMax) {
+  const runner = join(ROOT, 'test', 'qemu', 'run.mjs');
+  if (!isRoot) return skip('the test of two real VMs needs root');
+  if (!(await hasCommand('qemu-system-x86_64'))) return skip('qemu-system-x86_64 is not installed');
+  if (!(await canMakeNamespaces())) return skip('this machine does not let root make network namespaces');
+  const json = join(OUTPUT, 'qemu.json');
+  rmSync(json, { force: true });
+  const outcome = await check('two real VMs', process.execPath, [runner, '--short', '--json', json], msMax);
+  const reason = existsSync(json) ? JSON.parse(readFileSync(json, 'utf8')).skipped : undefined;
+  return outcome.failed === 0 && typeof reason === 'string' ? skip(reason) : outcome;
+}
+
+async function vitest(projects, msMax) {
+  const json = join(OUTPUT, `vitest-${projects.join('-')}.json`);
+  rmSync(json, { force: true });
+  const selection = projects.flatMap((project) => ['--project', project]);
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${json}`];
+  const code = await run('npx', ['vitest', 'run', '--passWithNoTests', ...selection, ...reporters], msMax);
+  if (!existsSync(json)) return { ...nothing(), failed: 1, notes: ['vitest wrote no report'] };
+  const report = JSON.parse(readFileSync(json, 'utf8'));
+  const isBroken = (file) =>
+    file.status === 'failed' && file.assertionResults.every((one) => one.status !== 'failed');
+  const brokenFiles = report.testResults.filter(isBroken).map((file) => `${file.name} could not run`);
+  const failed = report.numFailedTests + brokenFiles.length;
+  const outcome = {
+    passed: report.numPassedTests,
+    failed: failed === 0 && code !== 0 ? 1 : failed,
+    skipped: report.numPendingTests + report.numTodoTests,
+    notes: brokenFiles,
+  };
+  if (outcome.skipped > 0) outcome.notes.push(`${outcome.skipped} tests skipped; their names are above`);
+  return outcome;
+}
+
+/** A command that counts as one test. */
+async function check(title, command, parameters, msMax) {
+  const code = await run(command, parameters, msMax);
+  if (code === 0) return { ...nothing(), passed: 1 };
+  return {
+    ...nothing(),
+    failed: 1,
+    notes: [`${title}: ${code === null ? `ended after ${msMax} ms` : `exit ${code}`}`],
+  };
+}
+
+/** Exit code, or null when it was ended for taking too long. */
+function run(command, parameters, msMax, stdio = ['ignore', 'inherit', 'inherit']) {
+  return new Promise((resolve) => {
+    // A process group of its own, so that a hang takes its children along and nothing else.
+    const child = spawn(command, parameters, { cwd: ROOT, stdio, detached: true });
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      process.kill(-child.pid, 'SIGKILL');
+    }, msMax);
+    const end = (code) => {
+      clearTimeout(timer);
+      resolve(late ? null : code);
+    };
+    child.on('error', () => end(127));
+    child.on('close', end);
+  });
+}
+
+async function hasCommand(name) {
+  return (await run('sh', ['-c', `command -v ${name}`], 5000, 'ignore')) === 0;
+}
+
+/** Tries, in a namespace that is gone at once. */
+async function canMakeNamespaces() {
+  return (await run('unshare', ['--net', 'true'], 5000, 'ignore')) === 0;
+}
+
+async function trackedFiles(patterns) {
+  const child = spawn('git', ['ls-files', '--', ...patterns], {
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let text = '';
+  for await (const chunk of child.stdout) text += chunk;
+  return text.split('\n').filter((file) => file !== '' && existsSync(join(ROOT, file)));
+}
+
+function nothing() {
+  return { passed: 0, failed: 0, skipped: 0, notes: [] };
+}
+
+function skip(reason) {
+  return { ...nothing(), skipped: 1, notes: [`SKIPPED: ${reason}`] };
+}
+
+function sum(outcomes) {
+  return {
+    passed: outcomes.reduce((total, one) => total + one.passed, 0),
+    failed: outcomes.reduce((total, one) => total + one.failed, 0),
+    skipped: outcomes.reduce((total, one) => total + one.skipped, 0),
+    notes: outcomes.flatMap((one) => one.notes),
+  };
+}
+
+function chosenParts() {
+  const names = process.argv.flatMap((word, index) => (word === '--only' ? [process.argv[index + 1]] : []));
+  const unknown = names.filter((name) => PARTS.every((part) => part.name !== name));
+  if (unknown.length > 0) throw new Error(`unknown part ${unknown.join(', ')}`);
+  return names.length === 0 ? PARTS : PARTS.filter((part) => names.includes(part.name));
+}
+
+async function main() {
+  mkdirSync(OUTPUT, { recursive: true });
+  const results = [];
+  try {
+    const parts = chosenParts();
+    await setup({ forTests: true });
+    for (const part of parts) {
+      console.log(`\n== ${part.name}`);
+      const startedMs = Date.now();
+      const outcome = await part.run(part.msMax);
+      for (const note of outcome.notes) console.log(`${part.name}: ${note}`);
+      results.push({ name: part.name, seconds: (Date.now() - startedMs) / 1000, ...outcome });
+    }
+  } catch (error) {
+    console.log(`set-up failed: ${error.message}`);
+    results.push({ name: 'set-up', seconds: 0, ...nothing(), failed: 1, notes: [error.message] });
+  }
+
+  console.log('\npart      passed  failed  skipped  seconds');
+  for (const { name, passed, failed, skipped, seconds } of results) {
+    const cells = [String(passed).padStart(6), String(failed).padStart(6), String(skipped).padStart(7)];
+    console.log(`${name.padEnd(8)}  ${cells.join('  ')}  ${seconds.toFixed(1).padStart(7)}`);
+  }
+  const notes = results.flatMap((result) => result.notes.map((note) => `${result.name}: ${note}`));
+  if (notes.length > 0) console.log(notes.join('\n'));
+  const total = sum(results);
+  console.log(
+    `${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ''}`,
+  );
+  process.exitCode = total.failed === 0 ? 0 : 1;
+}
+
+await main();

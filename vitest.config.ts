@@ -1,0 +1,14 @@
+import { defineConfig } from 'vitest/config';
+
+// Kernel and namespace tests change interfaces and are timed by the kernel: one file at a time.
+const alone = { fileParallelism: false, testTimeout: 60_000, hookTimeout: 60_000 };
+
+export default defineConfig({
+  test: {
+    projects: [
+      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 30_000 } },
+      { test: { name: 'netns', include: ['test/netns/**/*.test.ts'], ...alone } },
+      { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], ...alone } },
+    ],
+  },
+});

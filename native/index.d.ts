@@ -66,15 +66,21 @@ export interface FramePort extends Port {
   /** Frames carry a vnet header both ways: 10, or 0. */
   readonly vnetHeaderBytes: 0 | 10;
   /**
-   * Receives up to `maxFrames` frames. Slot i is `slab[i * slotBytes, (i + 1) * slotBytes)`; a frame starts at
+   * Receives up to `maxFrames` frames. Slot k is `slab[k * slotBytes, (k + 1) * slotBytes)`; its frame starts at
    * `offsets[k]` with its vnet header, if the port has them, in the 10 bytes before. A VLAN tag the kernel had
    * taken out is back in the frame. Frames longer than `slotBytes - SLOT_OVERHEAD_BYTES` are dropped and
-   * counted. The k-th frame received is not necessarily in slot k.
+   * counted. The k-th frame received lies in slot k.
    *
    * Returns the number of frames; fewer than `maxFrames` means that nothing was left waiting (unless more than
    * 1,024 unusable frames were dropped on the way). Throws ENETDOWN once when the interface went down.
    */
-  receive(slab: Uint8Array, offsets: Int32Array, lengths: Int32Array, slotBytes: number, maxFrames: number): number;
+  receive(
+    slab: Uint8Array,
+    offsets: Int32Array,
+    lengths: Int32Array,
+    slotBytes: number,
+    maxFrames: number,
+  ): number;
   /**
    * Sends frames `first` to `first + count - 1` of the columns, in order. With `vnetHeaderBytes` 10 (only on a
    * port that has vnet headers) one lies before each offset; with 0 a port with vnet headers sends an empty one.
@@ -124,9 +130,10 @@ export function openTap(options: TapOptions): FramePort;
  * Makes sure that a persistent TAP of that name exists, with owner and group set, and lets go of it, so that
  * QEMU can open it. `created` is false when it was there before. EBUSY: somebody holds it (a single-queue TAP).
  */
-export function createPersistentTap(
-  options: Pick<TapOptions, 'name' | 'multiQueue' | 'owner' | 'group'>,
-): { created: boolean };
+export function createPersistentTap(options: Pick<TapOptions, 'name' | 'multiQueue' | 'owner' | 'group'>): {
+  name: string;
+  created: boolean;
+};
 
 /** Makes the TAP non-persistent: it is gone at once, or when its last holder closes it. ENODEV, EBUSY, EINVAL. */
 export function removeTap(name: string): void;

@@ -1,0 +1,25 @@
+{
+  "targets": [
+    {
+      "target_name": "colo_native",
+      "sources": [
+        "src/addon.cc",
+        "src/call.cc",
+        "src/errors.cc",
+        "src/frame_port.cc",
+        "src/kernels.cc",
+        "src/netlink.cc",
+        "src/notify.cc",
+        "src/packet_socket.cc",
+        "src/port.cc",
+        "src/stream.cc",
+        "src/tap.cc"
+      ],
+      "defines": ["NAPI_VERSION=8", "_GNU_SOURCE"],
+      "cflags": ["-Wall", "-Wextra", "-O2", "-fvisibility=hidden"],
+      "cflags_cc": ["-std=c++17", "-fno-exceptions", "-fno-rtti"],
+      "cflags!": ["-O3"],
+      "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-fexceptions"]
+    }
+  ]
+}

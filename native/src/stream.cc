@@ -1,0 +1,173 @@
+// Connected stream sockets (unix, TCP) read into and written from the caller's own slab.
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "errors.h"
+#include "port.h"
+#include "system_ports.h"
+
+namespace colo {
+namespace {
+
+constexpr uint32_t kPiecesMax = 1024;
+static_assert(kPiecesMax <= IOV_MAX, "one system call takes them all");
+
+class Stream final : public Port {
+ public:
+  static constexpr Kind kKind = Kind::kStream;
+  explicit Stream(int fd) : Port(kKind, fd) {}
+
+  static napi_value Read(napi_env env, napi_callback_info info);
+  static napi_value Write(napi_env env, napi_callback_info info);
+  static napi_value WriteVector(napi_env env, napi_callback_info info);
+  static napi_value UnsentBytes(napi_env env, napi_callback_info info);
+  static napi_value UnreadBytes(napi_env env, napi_callback_info info);
+
+ private:
+  // Bytes taken, 0 when the kernel takes nothing now.
+  napi_value Send(napi_env env, size_t pieces);
+  static napi_value Query(napi_env env, napi_callback_info info, unsigned long request, const char* name);
+
+  struct iovec pieces_[kPiecesMax];
+};
+
+napi_value Stream::Send(napi_env env, size_t pieces) {
+  struct msghdr message = {};
+  message.msg_iov = pieces_;
+  message.msg_iovlen = pieces;
+  ssize_t put;
+  do {
+    put = sendmsg(fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  } while (put < 0 && errno == EINTR);
+  if (put >= 0) return Number(env, static_cast<double>(put));
+  // ENOBUFS and ENOMEM: the machine is short of socket memory for the moment.
+  if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM) return Number(env, 0);
+  return ThrowErrno(env, errno, "sendmsg");
+}
+
+// read(buffer, offset, length)
+napi_value Stream::Read(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  Bytes buffer;
+  uint32_t offset, length;
+  auto* stream = PortFrom<Stream>(call);
+  if (stream == nullptr || !call.GetBytes(0, &buffer) || !call.GetCount(1, &offset) ||
+      !call.GetCount(2, &length)) {
+    return nullptr;
+  }
+  // Length 0 would look like the peer's end.
+  if (length == 0 || !buffer.Holds(offset, length))
+    return ThrowRange(env, "the range must lie inside the buffer and not be empty");
+  ssize_t got;
+  do {
+    got = recv(stream->fd(), buffer.data + offset, length, MSG_DONTWAIT);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0 && errno != EAGAIN) return ThrowErrno(env, errno, "recv");
+  return Number(env, static_cast<double>(got));
+}
+
+// write(buffer, offset, length)
+napi_value Stream::Write(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  Bytes buffer;
+  uint32_t offset, length;
+  auto* stream = PortFrom<Stream>(call);
+  if (stream == nullptr || !call.GetBytes(0, &buffer) || !call.GetCount(1, &offset) ||
+      !call.GetCount(2, &length)) {
+    return nullptr;
+  }
+  if (!buffer.Holds(offset, length)) return ThrowRange(env, "the range must lie inside the buffer");
+  stream->pieces_[0] = {buffer.data + offset, length};
+  return stream->Send(env, 1);
+}
+
+// writev(slab, offsets, lengths, first, count)
+napi_value Stream::WriteVector(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  Bytes slab;
+  Column offsets, lengths;
+  uint32_t first, count;
+  auto* stream = PortFrom<Stream>(call);
+  if (stream == nullptr || !call.GetBytes(0, &slab) || !call.GetColumn(1, &offsets) ||
+      !call.GetColumn(2, &lengths) || !call.GetCount(3, &first) || !call.GetCount(4, &count)) {
+    return nullptr;
+  }
+  const uint64_t end = static_cast<uint64_t>(first) + count;
+  if (end > offsets.length || end > lengths.length)
+    return ThrowRange(env, "offsets and lengths must hold first + count");
+  const uint32_t pieces = std::min(count, kPiecesMax);
+  for (uint32_t i = 0; i < pieces; i++) {
+    const int32_t offset = offsets.data[first + i];
+    const int32_t length = lengths.data[first + i];
+    if (offset < 0 || length < 0 || !slab.Holds(offset, length)) {
+      return ThrowRange(env, "piece " + std::to_string(first + i) + " does not lie inside the slab");
+    }
+    stream->pieces_[i] = {slab.data + offset, static_cast<size_t>(length)};
+  }
+  return stream->Send(env, pieces);
+}
+
+napi_value Stream::Query(napi_env env, napi_callback_info info, unsigned long request, const char* name) {
+  Call call(env, info);
+  auto* stream = PortFrom<Stream>(call);
+  if (stream == nullptr) return nullptr;
+  int bytes = 0;
+  if (ioctl(stream->fd(), request, &bytes) < 0) return ThrowErrno(env, errno, name);
+  return Number(env, bytes);
+}
+
+napi_value Stream::UnsentBytes(napi_env env, napi_callback_info info) {
+  return Query(env, info, SIOCOUTQ, "SIOCOUTQ");
+}
+
+napi_value Stream::UnreadBytes(napi_env env, napi_callback_info info) {
+  return Query(env, info, FIONREAD, "FIONREAD");
+}
+
+}  // namespace
+
+napi_value AdoptStream(napi_env env, napi_callback_info info) {
+  static const Method methods[] = {{"read", Stream::Read},
+                                   {"write", Stream::Write},
+                                   {"writev", Stream::WriteVector},
+                                   {"unsentBytes", Stream::UnsentBytes},
+                                   {"unreadBytes", Stream::UnreadBytes}};
+  Call call(env, info);
+  uint32_t given;
+  if (!call.GetCount(0, &given)) return nullptr;
+  if (given > INT_MAX) return ThrowRange(env, "no such descriptor");
+  const int fd = fcntl(static_cast<int>(given), F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) return ThrowErrno(env, errno, "dup");
+  auto stream = std::make_unique<Stream>(fd);
+
+  int type = 0, domain = 0;
+  socklen_t length = sizeof type;
+  if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) != 0) return ThrowErrno(env, errno, "SO_TYPE");
+  length = sizeof domain;
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) != 0)
+    return ThrowErrno(env, errno, "SO_DOMAIN");
+  if (type != SOCK_STREAM) return ThrowErrno(env, EPROTOTYPE, "SO_TYPE");
+  const int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return ThrowErrno(env, errno, "O_NONBLOCK");
+  if (domain == AF_INET || domain == AF_INET6) {
+    const int on = 1;
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0)
+      return ThrowErrno(env, errno, "TCP_NODELAY");
+  }
+  napi_value object = Port::Wrap(env, std::move(stream));
+  if (object != nullptr) DefineMethods(env, object, methods, sizeof methods / sizeof *methods);
+  return object;
+}
+
+}  // namespace colo

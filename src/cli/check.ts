@@ -1,0 +1,25 @@
+/** `colo-proxy check`: is the configuration right, and what is in effect? Needs no root and opens nothing. */
+import { stringify } from 'yaml';
+import type { Config } from '../config/derive.js';
+import { ColoError } from '../errors.js';
+import { interfaceMtus, mtuProblems } from './interface-mtus.js';
+
+/** The effective configuration as YAML that can be used as a file. Throws COLO_ERR_MTU. */
+export function checkReport(config: Config): { yaml: string; notes: string[] } {
+  const interfaces = interfaceMtus(config);
+  const problems = mtuProblems(interfaces);
+  if (problems.length > 0) throw new ColoError('COLO_ERR_MTU', problems.join('\n'));
+  const notes = interfaces.filter((one) => one.mtuBytes === null).map((one) => absenceNote(config, one));
+  return { yaml: stringify(config), notes };
+}
+
+function absenceNote(
+  config: Config,
+  one: { name: string; role: 'client' | 'primary' | 'secondary' },
+): string {
+  const isMade =
+    one.role === 'client'
+      ? config.client.link.startsWith('tap:') && config.client.link.split(/[:,]/)[1] === one.name
+      : config[one.role].createTap;
+  return `${one.name} (${one.role}) does not exist yet; ${isMade ? 'the proxy makes it' : 'the proxy waits for it'}`;
+}

@@ -1,0 +1,130 @@
+/** The flags that change the configuration, and the configuration they give together with file and environment. */
+import { existsSync } from 'node:fs';
+import { type Command, Option } from 'commander';
+import type { ConfigCheck, ConfigProblem } from '../config/checks.js';
+import type { Config } from '../config/derive.js';
+import { type ConfigFlag, loadConfig } from '../config/load.js';
+import { ColoError } from '../errors.js';
+import { parseLinkUrl } from '../link/url.js';
+
+export const DEFAULT_CONFIG_FILE = '/etc/colo-proxy/colo-proxy.yaml';
+
+/** Flags that set one key to what was typed. */
+const KEY_FLAGS: readonly { flag: string; argument: string; path: string; help: string }[] = [
+  {
+    flag: '--name',
+    argument: 'NAME',
+    path: 'name',
+    help: 'name of the protected pair; tells several proxies apart',
+  },
+  {
+    flag: '--primary',
+    argument: 'URL',
+    path: 'primary.link',
+    help: "the primary VM's link, such as stream:unix:/run/p.sock",
+  },
+  { flag: '--secondary', argument: 'URL', path: 'secondary.link', help: "the secondary VM's link" },
+  {
+    flag: '--client',
+    argument: 'URL',
+    path: 'client.link',
+    help: "the clients' link, such as tap:colo0,bridge=br0",
+  },
+  {
+    flag: '--primary-qmp',
+    argument: 'ADDRESS',
+    path: 'primary.qmp',
+    help: "the primary's monitor: unix:PATH or tcp:HOST:PORT",
+  },
+  { flag: '--secondary-qmp', argument: 'ADDRESS', path: 'secondary.qmp', help: "the secondary's monitor" },
+  { flag: '--runtime-directory', argument: 'DIR', path: 'runtime.directory', help: 'where the sockets live' },
+  {
+    flag: '--http',
+    argument: 'ADDRESS',
+    path: 'http.listen',
+    help: 'admin address: HOST:PORT, unix:PATH or off',
+  },
+  { flag: '--log-level', argument: 'LEVEL', path: 'log.level', help: 'least level that is logged' },
+  { flag: '--log-format', argument: 'FORMAT', path: 'log.format', help: 'auto, json or pretty' },
+];
+
+/** What commander hands over; every value as typed. */
+export interface ConfigOptions {
+  readonly config?: string;
+  readonly primaryTap?: string;
+  readonly secondaryTap?: string;
+  /** False with --no-isolate. */
+  readonly isolate: boolean;
+  readonly set: readonly string[];
+  readonly [attribute: string]: unknown;
+}
+
+export function addConfigOptions(command: Command): Command {
+  command.option('--config <FILE>', `configuration file (default: ${DEFAULT_CONFIG_FILE} when it exists)`);
+  for (const side of ['primary', 'secondary'] as const) {
+    command.addOption(
+      new Option(`--${side}-tap <NAME>`, `the ${side} VM's tap; made, persistent, when absent`).conflicts(
+        side,
+      ),
+    );
+  }
+  for (const { flag, argument, help } of KEY_FLAGS) command.option(`${flag} <${argument}>`, help);
+  command.option('--no-isolate', "leave it to the operator to keep the host's stack off the VMs' taps");
+  command.option('--set <KEY=VALUE>', 'any key of the configuration; may be repeated', collect, []);
+  return command;
+}
+
+function collect(value: string, before: readonly string[]): readonly string[] {
+  return [...before, value];
+}
+
+/** Throws COLO_ERR_CONFIG with one line for each problem, COLO_ERR_USAGE for a malformed flag. */
+export function configOf(options: ConfigOptions, env: NodeJS.ProcessEnv): Config {
+  const named = options.config ?? env.COLO_PROXY_CONFIG;
+  const file = named ?? (existsSync(DEFAULT_CONFIG_FILE) ? DEFAULT_CONFIG_FILE : undefined);
+  return loadConfig({ file, env, flags: flagsOf(options), checks: [linkChecks] });
+}
+
+/** `--set` first: a flag with a name of its own says it more plainly. */
+export function flagsOf(options: ConfigOptions): ConfigFlag[] {
+  const flags: ConfigFlag[] = options.set.map((text) => {
+    const equals = text.indexOf('=');
+    if (equals <= 0) throw new ColoError('COLO_ERR_USAGE', `--set ${text}: expected KEY=VALUE`);
+    return { flag: '--set', path: text.slice(0, equals), value: text.slice(equals + 1) };
+  });
+  for (const { flag, path } of KEY_FLAGS) {
+    const value = options[attributeOf(flag)];
+    if (typeof value === 'string') flags.push({ flag, path, value });
+  }
+  for (const side of ['primary', 'secondary'] as const) {
+    const tap = options[`${side}Tap`];
+    if (tap === undefined) continue;
+    const flag = `--${side}-tap`;
+    flags.push({ flag, path: `${side}.link`, value: `packet:${tap}` });
+    flags.push({ flag, path: `${side}.createTap`, value: true });
+  }
+  if (!options.isolate) flags.push({ flag: '--no-isolate', path: 'tap.isolate', value: false });
+  return flags;
+}
+
+/** Commander's name for a flag: `--primary-qmp` is `primaryQmp`. */
+function attributeOf(flag: string): string {
+  return flag.slice(2).replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+}
+
+/** Link URLs are judged by the layer that opens them. */
+const linkChecks: ConfigCheck = (config) => {
+  const problems: ConfigProblem[] = [];
+  for (const side of ['primary', 'secondary', 'client'] as const) {
+    const path = [side, 'link'];
+    try {
+      const link = parseLinkUrl(config[side].link);
+      if (side !== 'client' && link.kind === 'tap') {
+        problems.push({ path, what: `QEMU holds a VM's tap itself; use packet:${link.interface}` });
+      }
+    } catch (error) {
+      problems.push({ path, what: error instanceof Error ? error.message : String(error) });
+    }
+  }
+  return problems;
+};

@@ -1,0 +1,92 @@
+/** The commands and their flags. What they do lives in the file of each. */
+import { Command, CommanderError, Option } from 'commander';
+import { addConfigOptions, type ConfigOptions, configOf } from './config-options.js';
+import { productVersion } from './version.js';
+
+/** Where a program writes to and what it reads, so that tests can stand in. */
+export interface Io {
+  readonly env: NodeJS.ProcessEnv;
+  out(text: string): void;
+  err(text: string): void;
+}
+
+const HELP_AFTER = `
+Without a command: run. \`colo-proxy run --help\` lists its flags.
+
+Examples:
+  colo-proxy --primary-tap tap0 --secondary-tap tap1
+  colo-proxy --primary stream:unix:/run/p.sock --secondary stream:unix:/run/s.sock --client tap:colo0,bridge=br0
+  colo-proxy check --config colo-proxy.yaml
+  qemu-system-x86_64 ... $(colo-proxy qemu-args primary --primary-tap tap0 --secondary-tap tap1)
+
+Exit codes: 0 ok, 1 failure while running, 2 wrong usage or configuration.`;
+
+/** `setExitCode` gets what the command came to. */
+export function buildProgram(io: Io, setExitCode: (code: number) => void): Command {
+  const program = new Command('colo-proxy')
+    .description(
+      'Userspace proxy for QEMU COLO: keeps the network service of a virtual machine alive through the death of its host.',
+    )
+    .version(productVersion(), '--version', 'print the version')
+    .addHelpText('after', HELP_AFTER)
+    .configureOutput({ writeOut: (text) => io.out(text), writeErr: (text) => io.err(text) })
+    .exitOverride();
+
+  addConfigOptions(program.command('run', { isDefault: true }))
+    .description('protect a pair until SIGTERM or SIGINT (the default)')
+    .action(async (options: ConfigOptions) => {
+      const config = configOf(options, io.env);
+      const { run } = await import('./run.js');
+      setExitCode(await run(config));
+    });
+
+  addConfigOptions(program.command('check'))
+    .description('check the configuration and show what is in effect; needs no root and opens nothing')
+    .option('--quiet', 'only problems')
+    .action(async (options: ConfigOptions & { quiet?: boolean }) => {
+      const { checkReport } = await import('./check.js');
+      const { yaml, notes } = checkReport(configOf(options, io.env));
+      if (options.quiet) return;
+      io.out(yaml);
+      for (const note of notes) io.err(`${note}\n`);
+    });
+
+  program
+    .command('demo')
+    .description('a scripted pair and a scripted client through the real proxy; no root, no QEMU')
+    .option('--once', 'play one whole story, check every byte, and end')
+    .option('--http <ADDRESS>', 'admin address of the demo', '127.0.0.1:9120')
+    .action(async (options: { once?: boolean; http: string }) => {
+      const { runDemo } = await import('./demo.js');
+      setExitCode(await runDemo({ once: options.once === true, http: options.http }));
+    });
+
+  const qemuArgsCommand = program
+    .command('qemu-args')
+    .description('print the QEMU arguments that fit the configuration, one option a line')
+    .addArgument(program.createArgument('<role>', 'which VM').choices(['primary', 'secondary']));
+  addConfigOptions(qemuArgsCommand)
+    .option('--mac <ADDRESS>', "the guest's address, the same for both VMs (default: made from the name)")
+    .addOption(new Option('--qemu-version <VERSION>', 'choose what fits this version, such as 7.2 or 11.1'))
+    .action(
+      async (
+        role: 'primary' | 'secondary',
+        options: ConfigOptions & { mac?: string; qemuVersion?: string },
+      ) => {
+        const { qemuArgs } = await import('./qemu-args.js');
+        const { mac, qemuVersion } = options;
+        const { words, hints } = qemuArgs(configOf(options, io.env), { role, mac, qemuVersion });
+        for (let index = 0; index < words.length; index += 2) io.out(`${words[index]} ${words[index + 1]}\n`);
+        for (const hint of hints) io.err(`# ${hint}\n`);
+      },
+    );
+
+  program
+    .command('version')
+    .description('print the version')
+    .action(() => io.out(`${productVersion()}\n`));
+
+  return program;
+}
+
+export { CommanderError };

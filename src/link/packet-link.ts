@@ -1,0 +1,92 @@
+import { type FramePort, type NativeError, openPacketSocket } from '../../native/index.js';
+import { ColoError } from '../errors.js';
+import { InterfaceLink } from './interface-link.js';
+import type { LinkOptions } from './options.js';
+import type { Rtnetlink } from './rtnetlink.js';
+import type { InterfaceInfo } from './rtnetlink-codec.js';
+import { TapBacklog } from './tap-backlog.js';
+import { TapSetup, type TapSetupOptions } from './tap-setup.js';
+
+/** Kept by the kernel for a slow driver before it says EAGAIN. */
+const SEND_BUFFER_BYTES = 4 * 1024 * 1024;
+
+/**
+ * The host's side of an interface, by AF_PACKET: a VM's TAP whose character device QEMU holds, or any other.
+ * With a `setup` the interface is first made the proxy's alone (`--primary-tap`).
+ *
+ * On a TAP `untaken` tells what its holder has not read, and frames beyond what the TAP's queue holds wait in
+ * the proxy. On other interfaces a frame counts as taken once the kernel has it.
+ */
+export class PacketLink extends InterfaceLink {
+  readonly #setupOptions: TapSetupOptions | undefined;
+  #setup: TapSetup | undefined;
+  #backlog: TapBacklog | undefined;
+  #carrierLosses = 0;
+
+  constructor(interfaceName: string, options: LinkOptions, setup?: TapSetupOptions) {
+    super(`packet:${interfaceName}`, interfaceName, options);
+    this.#setupOptions = setup;
+  }
+
+  protected async prepare(rtnetlink: Rtnetlink): Promise<void> {
+    if (!this.#setupOptions) return;
+    this.#setup ??= new TapSetup(this.#setupOptions, rtnetlink);
+    await this.#setup.prepare();
+  }
+
+  protected readonly keepsPortWhileDown = false;
+
+  protected override mtuBytesOf(info: InterfaceInfo): number {
+    return this.#setup ? this.#setup.mtuBytesOf(info) : info.mtuBytes;
+  }
+
+  protected async restore(): Promise<void> {
+    await this.#setup?.undo();
+  }
+
+  protected openPort(_info: InterfaceInfo): FramePort {
+    try {
+      return openPacketSocket({
+        interface: this.interfaceName,
+        promiscuous: true,
+        vnetHeader: true,
+        receiveBufferBytes: this.options.receiveBufferBytes,
+        sendBufferBytes: SEND_BUFFER_BYTES,
+      });
+    } catch (error) {
+      const { code, message } = error as NativeError;
+      const cure =
+        code === 'EPERM' ? ': CAP_NET_RAW is needed, run as root or give the service that capability' : '';
+      throw new ColoError('COLO_ERR_LINK_OPEN', `${this.url}: ${message}${cure}`, { cause: error });
+    }
+  }
+
+  protected observed(info: InterfaceInfo, isNew: boolean): void {
+    if (isNew) this.#backlog = info.kind === 'tun' ? this.#newBacklog(info) : undefined;
+    // A new holder of the TAP starts with an empty queue.
+    if (info.carrierLosses !== this.#carrierLosses) this.#backlog?.reset();
+    this.#carrierLosses = info.carrierLosses;
+  }
+
+  #newBacklog(info: InterfaceInfo): TapBacklog {
+    const readStatistics = () => ({
+      interface: this.rtnetlink.statistics(info.index),
+      sendErrors: this.pump.countDrops().sendErrors,
+    });
+    return new TapBacklog(info.transmitQueueFrames, readStatistics, (frames) => {
+      this.counters.sendDrops += frames;
+    });
+  }
+
+  protected room(wanted: number): number {
+    return this.#backlog ? this.#backlog.room(wanted) : wanted;
+  }
+
+  protected handedOver(frames: number): void {
+    this.#backlog?.sent(frames);
+  }
+
+  protected unread(): number {
+    return this.#backlog?.refresh() ?? 0;
+  }
+}

@@ -1,0 +1,288 @@
+import type { Socket } from 'node:net';
+import { adoptStream, type StreamPort } from '../../native/index.js';
+import { asColoError, ColoError } from '../errors.js';
+import { Deframer } from './framing.js';
+import {
+  type Link,
+  type LinkAbilities,
+  type LinkCounters,
+  type LinkHandler,
+  type LinkState,
+  newLinkCounters,
+  type VnetHeaderBytes,
+} from './link.js';
+import { OffloadStage } from './offload.js';
+import type { LinkOptions } from './options.js';
+import { SendQueue } from './send-queue.js';
+import { ConnectingEndpoint, ListeningEndpoint, type StreamEndpoint } from './stream-endpoint.js';
+import { formatLinkUrl, type LinkUrl } from './url.js';
+
+/** Read from the kernel in one go; also the most that is read before other links get their turn. */
+const READ_SLAB_BYTES = 512 * 1024;
+/** `drain` ends here even when a peer never stops writing: what it had emitted before fits many times. */
+const DRAIN_BYTES_BEYOND_UNREAD_MAX = 1024 * 1024;
+
+/**
+ * QEMU's `-netdev stream`: no root, no TAP. Node makes the connection; from then on the addon reads and writes
+ * its descriptor in large pieces. A peer that breaks the framing loses its connection, nothing else.
+ *
+ * `untaken` is exact on unix sockets: SIOCOUTQ is 0 exactly when the peer has read everything. Over TCP it
+ * means "in the peer's kernel".
+ */
+export class StreamLink implements Link {
+  readonly url: string;
+  readonly abilities: LinkAbilities;
+  readonly counters: LinkCounters = newLinkCounters();
+  /** Peers refused because one was being served. */
+  peersRefused = 0;
+  readonly #options: LinkOptions;
+  readonly #endpoint: StreamEndpoint;
+  readonly #deframer: Deframer;
+  readonly #queue: SendQueue;
+  readonly #offload: OffloadStage;
+  #handler!: LinkHandler;
+  #state: LinkState = 'closed';
+  #port: StreamPort | undefined;
+  #connections = 0;
+  #framesOfConnection = 0;
+  #connectedAtMs = 0;
+  /** Bytes of the oldest queued frame, length word included, that the kernel has taken already. */
+  #partlyWritten = 0;
+  #waitingToWrite = false;
+  #reading = false;
+  /** Frames written since the peer was last known to have read everything. */
+  #sentSinceTaken = 0;
+
+  constructor(url: Extract<LinkUrl, { kind: 'stream' }>, options: LinkOptions) {
+    this.#options = options;
+    this.url = formatLinkUrl(url);
+    this.abilities = { vnetHeader: false, gso: false, frameBytesMax: options.frameBytesMax };
+    this.#endpoint = url.server
+      ? new ListeningEndpoint(url.address, options)
+      : new ConnectingEndpoint(url.address, options);
+    this.#deframer = new Deframer(READ_SLAB_BYTES, options.batchFramesMax);
+    this.#queue = new SendQueue({
+      prefixBytes: 4,
+      bytesMax: options.sendQueueBytesMax,
+      framesMax: options.sendQueueFramesMax,
+    });
+    this.#offload = new OffloadStage(this.abilities, this.#queue);
+  }
+
+  get state(): LinkState {
+    return this.#state;
+  }
+
+  async open(handler: LinkHandler): Promise<void> {
+    this.#handler = handler;
+    this.#state = 'waiting';
+    await this.#endpoint.start({
+      connected: (socket) => this.#connected(socket),
+      failed: (error) => this.#handler.stateChanged('waiting', this.#named(error)),
+    });
+    // A server has nothing to report yet: say that it waits.
+    if (this.#port === undefined && this.#connections === 0) handler.stateChanged('waiting');
+  }
+
+  #connected(socket: Socket): boolean {
+    // A peer that closed and came back at once: its end may still be unread.
+    if (this.#port) this.#read(READ_SLAB_BYTES);
+    if (this.#port) {
+      this.peersRefused++;
+      return false;
+    }
+    try {
+      this.#port = adoptSocket(socket);
+    } catch (error) {
+      this.#handler.stateChanged(
+        'waiting',
+        this.#named(asColoError(error, 'COLO_ERR_LINK_OPEN', 'cannot adopt')),
+      );
+      return false;
+    }
+    if (this.#connections++ > 0) this.counters.reopens++;
+    this.#framesOfConnection = 0;
+    this.#connectedAtMs = this.#options.clock.now();
+    this.#deframer.reset();
+    this.#port.start(() => this.#read(READ_SLAB_BYTES));
+    this.#become('up');
+    return true;
+  }
+
+  #become(state: LinkState, reason?: ColoError): void {
+    this.#state = state;
+    this.#handler.stateChanged(state, reason);
+  }
+
+  #named(error: ColoError): ColoError {
+    return new ColoError(error.code, `${this.url}: ${error.message}`, { cause: error.cause ?? error });
+  }
+
+  /** Reads until nothing is left, the connection is lost, or `bytesMax` have been read. */
+  #read(bytesMax: number): number {
+    const port = this.#port;
+    if (!port || this.#reading) return 0;
+    this.#reading = true;
+    let frames = 0;
+    let left = bytesMax;
+    try {
+      while (left > 0 && this.#port === port) {
+        this.#deframer.makeRoom();
+        const read = this.#readOnce(port);
+        if (read <= 0) break;
+        left -= read;
+        frames += this.#deliver(port);
+      }
+    } finally {
+      this.#reading = false;
+    }
+    return frames;
+  }
+
+  /** Bytes read into the deframer; 0 when the connection is over, -1 when nothing waits. */
+  #readOnce(port: StreamPort): number {
+    let read = 0;
+    try {
+      read = port.read(this.#deframer.slab, this.#deframer.fill, this.#deframer.room);
+    } catch (error) {
+      this.#lose(asColoError(error, 'COLO_ERR_LINK_LOST', 'reading failed'));
+      return 0;
+    }
+    if (read > 0) this.#deframer.filled(read);
+    else if (read === 0) this.#lose(this.#endOfPeer());
+    return read;
+  }
+
+  #endOfPeer(): ColoError {
+    const partial = this.#deframer.partialBytes;
+    const where = partial > 0 ? ` in the middle of a frame (${partial} bytes of it had come)` : '';
+    return new ColoError('COLO_ERR_LINK_LOST', `the peer closed the connection${where}`);
+  }
+
+  #deliver(port: StreamPort): number {
+    const { counters } = this;
+    const { batch } = this.#deframer;
+    let frames = 0;
+    while (this.#port === port) {
+      let count = 0;
+      try {
+        count = this.#deframer.nextBatch();
+      } catch (error) {
+        this.#lose(asColoError(error, 'COLO_ERR_LINK_FRAMING', 'framing'));
+        break;
+      }
+      if (count === 0) break;
+      for (let index = 0; index < count; index++) counters.bytesReceived += batch.lengths[index]!;
+      counters.framesReceived += count;
+      this.#framesOfConnection += count;
+      frames += count;
+      this.#handler.receive(batch);
+    }
+    return frames;
+  }
+
+  #lose(reason: ColoError): void {
+    const port = this.#port;
+    if (!port) return;
+    this.#port = undefined;
+    port.close();
+    this.counters.sendDrops += this.#queue.count;
+    this.#queue.clear();
+    this.#partlyWritten = 0;
+    this.#waitingToWrite = false;
+    this.#sentSinceTaken = 0;
+    this.#endpoint.connectionEnded(this.#wasUseful(reason));
+    this.#become('waiting', this.#named(reason));
+  }
+
+  /** Whether to connect again at once: not to a peer that talks nonsense or hangs up at the door. */
+  #wasUseful(reason: ColoError): boolean {
+    if (reason.code === 'COLO_ERR_LINK_FRAMING') return false;
+    const lastedMs = this.#options.clock.now() - this.#connectedAtMs;
+    return this.#framesOfConnection > 0 || lastedMs > this.#options.reconnectMsMax;
+  }
+
+  send(bytes: Buffer, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): boolean {
+    if (this.#port && this.#offload.queue(bytes, offset, length, vnetHeaderBytes)) return true;
+    this.counters.sendDrops++;
+    return false;
+  }
+
+  flush(): void {
+    if (!this.#waitingToWrite) this.#write();
+  }
+
+  #write(): void {
+    const queue = this.#queue;
+    this.#waitingToWrite = false;
+    try {
+      while (this.#port && queue.count > 0) {
+        const length = queue.bytes - this.#partlyWritten;
+        const written = this.#port.write(queue.slab, queue.startOffset + this.#partlyWritten, length);
+        this.#written(written);
+        if (written === length) return;
+        if (written === 0) {
+          this.#waitingToWrite = true;
+          this.#port.wantWritable(() => this.#write());
+          return;
+        }
+      }
+    } catch (error) {
+      this.#lose(asColoError(error, 'COLO_ERR_LINK_LOST', 'writing failed'));
+    }
+  }
+
+  /** Takes the frames that the kernel now has whole off the queue and remembers how far into the next one it is. */
+  #written(bytes: number): void {
+    const { lengths, head, count, prefixBytes } = this.#queue;
+    let left = this.#partlyWritten + bytes;
+    let frames = 0;
+    while (frames < count && left >= prefixBytes + lengths[head + frames]!) {
+      const length = lengths[head + frames]!;
+      left -= prefixBytes + length;
+      this.counters.bytesSent += length;
+      frames++;
+    }
+    this.counters.framesSent += frames;
+    this.#sentSinceTaken += frames;
+    this.#partlyWritten = left;
+    this.#queue.dropFront(frames);
+  }
+
+  drain(): number {
+    if (!this.#port) return 0;
+    return this.#read(this.#port.unreadBytes() + DRAIN_BYTES_BEYOND_UNREAD_MAX);
+  }
+
+  untaken(): number {
+    if (!this.#port) return 0;
+    if (this.#partlyWritten === 0 && this.#port.unsentBytes() === 0) this.#sentSinceTaken = 0;
+    return this.#sentSinceTaken + this.#queue.count;
+  }
+
+  /** A frame that the kernel has in part stays: the peer must get the rest of it. */
+  discardQueued(): number {
+    const before = this.#queue.count;
+    this.#queue.truncate(this.#partlyWritten > 0 ? 1 : 0);
+    return before - this.#queue.count;
+  }
+
+  async close(): Promise<void> {
+    if (this.#state === 'closed') return;
+    const port = this.#port;
+    this.#port = undefined;
+    port?.close();
+    this.#queue.clear();
+    this.#become('closed');
+    await this.#endpoint.close();
+  }
+}
+
+/** The connection goes on under a descriptor of our own; Node's object is thrown away unused. */
+function adoptSocket(socket: Socket): StreamPort {
+  const handle = (socket as unknown as { _handle?: { fd?: number } })._handle;
+  socket.setKeepAlive(true, 5000);
+  const port = adoptStream(handle?.fd ?? -1);
+  socket.destroy();
+  return port;
+}

@@ -20,6 +20,7 @@ export const ERROR_CODES = {
   COLO_ERR_QMP_COMMAND: 'QEMU refused a QMP command',
   COLO_ERR_QMP_TIMEOUT: 'QEMU did not answer a QMP command in time',
   COLO_ERR_PROTOCOL_WORD: 'a sync-point came out of order or is unknown on the migration channel',
+  COLO_ERR_MIGRATION_LISTEN: 'the address the primary migrates to cannot be listened on',
   COLO_ERR_CHANNEL_LOST: 'the migration channel was closed',
   COLO_ERR_PHASE_LIMIT: 'a phase of the checkpoint ran out of time',
   COLO_ERR_ADDON: 'the native addon is missing or does not fit this Node.js',

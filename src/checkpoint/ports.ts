@@ -55,4 +55,12 @@ export interface CheckpointRecord {
   readonly stateBytes: number;
 }
 
-export type Phase = 'idle' | 'migrating' | 'quiescing' | 'suspending' | 'suspended' | 'transferring' | 'loading' | 'committing';
+export type Phase =
+  | 'idle'
+  | 'migrating'
+  | 'quiescing'
+  | 'suspending'
+  | 'suspended'
+  | 'transferring'
+  | 'loading'
+  | 'committing';

@@ -1,0 +1,441 @@
+/**
+ * Decides when a checkpoint is taken and leads the data plane through it. It sees every word before its
+ * receiver does (the relay holds the word until `wordSeen` resolves) and asks the primary through `trigger`.
+ *
+ * It never decides who is dead: a phase that runs out of time and a channel that closes are reported, and the
+ * pair chooses between `abandon` (both VMs live: back to the old epoch) and a failover. What the secondary
+ * would go on from when the channel closes: before RECEIVED its old state; between RECEIVED and LOADED it is
+ * unknown; after LOADED the new one.
+ */
+import { asColoError, ColoError } from '../errors.js';
+import { directionOf } from '../protocol/state-tables.js';
+import { type Direction, SyncPoint } from '../protocol/sync-point.js';
+import type { Clock, Timer } from '../system/clock.js';
+import type { CheckpointLimits } from './limits.js';
+import { COVERS_ENDED_EPOCH, COVERS_NEW_REQUESTS, PHASE_AFTER_WORD, PHASE_LIMIT } from './phase-table.js';
+import type { CheckpointCause, CheckpointRecord, EpochGate, Phase } from './ports.js';
+import { type Quiescence, quiesce } from './quiesce.js';
+
+/** Called synchronously; must not throw. */
+export interface CoordinatorEvents {
+  phaseChanged(phase: Phase): void;
+  /** The first checkpoint after READY has been loaded: from now on the secondary may take over. */
+  protectedBegan(): void;
+  checkpointDone(record: CheckpointRecord): void;
+  /**
+   * A checkpoint was not completed. COLO_ERR_CHANNEL_LOST: the channel has closed, the pair must call
+   * `abandon` or fail over. Otherwise (`quiescing`: the primary could not be asked) nothing was disturbed, the
+   * gate is open again and a new attempt follows by itself.
+   */
+  checkpointFailed(phase: Phase, reason: ColoError, waitedMs: number): void;
+  /** Our own checkpoint waits for the next distance: a VM had not taken `frames` frames fed to it in time. */
+  checkpointPutOff?(frames: number, waitedMs: number): void;
+  /** A phase ran out of time; told once per phase. Nothing else happens until the pair acts. */
+  phaseLimit(phase: Phase, waitedMs: number): void;
+}
+
+export interface CoordinatorOptions {
+  readonly gate: EpochGate;
+  /** Asks the primary's QEMU for a checkpoint (QMP x-checkpoint-delay); rejects when it could not be asked. */
+  readonly trigger: () => Promise<void>;
+  readonly clock: Clock;
+  readonly limits: CheckpointLimits;
+  readonly events: CoordinatorEvents;
+  /** Bytes the primary has sent on the migration channel so far; for `stateBytes` of the record. */
+  readonly primaryBytes?: () => number;
+}
+
+/** Plain numbers, read at scrape time. */
+export interface CoordinatorStats {
+  readonly checkpoints: Record<CheckpointCause, number>;
+  checkpointsFailed: number;
+  /** Requests covered by a checkpoint that was already wanted or running. */
+  requestsCoalesced: number;
+  /** Times QEMU was asked, repetitions included. */
+  triggers: number;
+  /** Own checkpoints put off because a VM had not taken what was fed to it. */
+  putOffs: number;
+  /** Frames that a VM had not taken when it was stopped: possibly lost or doubled there. */
+  framesMaybeLost: number;
+}
+
+/** One checkpoint in the making. */
+interface Run {
+  readonly cause: CheckpointCause;
+  readonly requestedAtMs: number;
+  readonly gateClosedAtMs: number;
+  quiescence: Promise<Quiescence>;
+  /** REQUEST was seen: QEMU is on its way, with or without our asking. */
+  requestSeen: boolean;
+  stoppedAtMs: number;
+  primaryBytesAtStop: number;
+  stateBytes: number;
+}
+
+interface Wanted {
+  readonly cause: CheckpointCause;
+  readonly atMs: number;
+}
+
+export class Coordinator {
+  readonly #gate: EpochGate;
+  readonly #trigger: () => Promise<void>;
+  readonly #clock: Clock;
+  readonly #limits: CheckpointLimits;
+  readonly #events: CoordinatorEvents;
+  readonly #primaryBytes: () => number;
+
+  #phase: Phase = 'idle';
+  #phaseSinceMs = 0;
+  #phaseTimer: Timer | undefined;
+  #epoch = 0;
+  /** READY has passed and the channel is open. */
+  #coupled = false;
+  #protected = false;
+  #run: Run | undefined;
+  #wanted: Wanted | undefined;
+  #wantedTimer: Timer | undefined;
+  #retryTimer: Timer | undefined;
+  #periodTimer: Timer | undefined;
+  #notBeforeMs = 0;
+  #putOffsInRow = 0;
+  /** The gate is closed by us; what `abandon` has to undo. */
+  #gateClosed = false;
+  /** The secondary was stopped and has not loaded: its parked frames go back on `abandon`. */
+  #secondaryParked = false;
+
+  readonly stats: CoordinatorStats = {
+    checkpoints: { protect: 0, divergence: 0, 'one-sided': 0, limit: 0, period: 0, operator: 0, vm: 0 },
+    checkpointsFailed: 0,
+    requestsCoalesced: 0,
+    triggers: 0,
+    putOffs: 0,
+    framesMaybeLost: 0,
+  };
+
+  constructor(options: CoordinatorOptions) {
+    this.#gate = options.gate;
+    this.#trigger = options.trigger;
+    this.#clock = options.clock;
+    this.#limits = options.limits;
+    this.#events = options.events;
+    this.#primaryBytes = options.primaryBytes ?? (() => 0);
+    this.#phaseSinceMs = this.#clock.now();
+  }
+
+  get phase(): Phase {
+    return this.#phase;
+  }
+
+  /** Checkpoints loaded since the channel was opened. */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /** READY has passed: checkpoints can be taken. */
+  get coupled(): boolean {
+    return this.#coupled;
+  }
+
+  /** How long the present phase has lasted. */
+  get phaseMs(): number {
+    return this.#clock.now() - this.#phaseSinceMs;
+  }
+
+  /**
+   * A checkpoint is wanted. Taken now, after the minimum distance, or not at all when one that runs covers it
+   * (traps T25, T29). Without a secondary it is forgotten.
+   */
+  request(cause: CheckpointCause): void {
+    if (!this.#coupled) return;
+    const covered = cause === 'operator' ? COVERS_NEW_REQUESTS : COVERS_ENDED_EPOCH;
+    if (this.#wanted !== undefined || covered.includes(this.#phase)) {
+      this.stats.requestsCoalesced++;
+      return;
+    }
+    this.#want(cause, this.#clock.now());
+  }
+
+  /** The primary has connected to the relay: the initial copy begins. */
+  channelOpened(): void {
+    this.#reset();
+    this.#gateClosed = false;
+    this.#secondaryParked = false;
+    this.#epoch = 0;
+    this.#enter('migrating');
+  }
+
+  /**
+   * The channel is gone. Returns the phase it interrupted, or null when no checkpoint ran. The gate stays as
+   * it is until the pair calls `abandon` or fails over. A commit that has begun is completed.
+   */
+  channelClosed(): Phase | null {
+    const phase = this.#phase;
+    const waitedMs = this.phaseMs;
+    const interrupted = this.#run !== undefined && phase !== 'committing';
+    if (phase === 'committing') {
+      this.#coupled = false;
+      this.#forgetWanted();
+      return null;
+    }
+    this.#reset();
+    this.#enter('idle');
+    if (!interrupted) return null;
+    this.#fail(phase, new ColoError('COLO_ERR_CHANNEL_LOST', 'the migration channel was closed'), waitedMs);
+    return phase;
+  }
+
+  /** Both VMs live on in the old epoch: parked frames go back, the gate opens. Harmless when nothing was closed. */
+  async abandon(): Promise<void> {
+    const parked = this.#secondaryParked;
+    const closed = this.#gateClosed;
+    this.#secondaryParked = false;
+    this.#gateClosed = false;
+    if (parked) await this.#gate.abandon();
+    if (closed) await this.#gate.openGate();
+  }
+
+  /** No more checkpoints and timers; the gate is left as it is. */
+  stop(): void {
+    this.#reset();
+  }
+
+  /**
+   * The relay has seen a word and holds it until this resolves. Rejects with COLO_ERR_PROTOCOL_WORD when it is
+   * out of place, or with the data plane's error: then it must not be forwarded.
+   */
+  async wordSeen(direction: Direction, word: SyncPoint): Promise<void> {
+    const next = PHASE_AFTER_WORD[this.#phase][word];
+    const inPlace = next !== undefined && directionOf(word) === direction;
+    if (!inPlace || (word === SyncPoint.REQUEST && !this.#coupled)) {
+      throw new ColoError('COLO_ERR_PROTOCOL_WORD', `${word} is out of place in phase ${this.#phase}`);
+    }
+    switch (word) {
+      case SyncPoint.READY:
+        return this.#ready();
+      case SyncPoint.REQUEST:
+        return this.#requested();
+      case SyncPoint.REPLY:
+        this.#enter('suspended');
+        this.#secondaryParked = true;
+        return this.#gate.secondaryStopped();
+      case SyncPoint.SEND:
+        return this.#primaryStopped();
+      case SyncPoint.RECEIVED:
+        this.#run!.stateBytes = this.#primaryBytes() - this.#run!.primaryBytesAtStop;
+        this.#enter('loading');
+        return;
+      default:
+        return this.#loaded();
+    }
+  }
+
+  /** Client frames around the end of the initial copy reached one VM only: the gate stays closed until the first LOADED. */
+  async #ready(): Promise<void> {
+    this.#coupled = true;
+    await this.#closeGate();
+    this.#enter('idle');
+    // Not before READY has been forwarded: the primary would not listen yet.
+    this.#want('protect', this.#clock.now());
+  }
+
+  async #requested(): Promise<void> {
+    const run = this.#run ?? this.#startRun(this.#wanted ?? { cause: 'vm', atMs: this.#clock.now() });
+    run.requestSeen = true;
+    this.#retryTimer?.cancel();
+    const { quiet, frames } = await run.quiescence;
+    if (this.#run !== run) return;
+    if (!quiet) this.stats.framesMaybeLost += frames;
+    this.#putOffsInRow = 0;
+    this.#enter('suspending');
+  }
+
+  async #primaryStopped(): Promise<void> {
+    const run = this.#run!;
+    run.stoppedAtMs = this.#clock.now();
+    run.primaryBytesAtStop = this.#primaryBytes();
+    this.#enter('transferring');
+    await this.#gate.primaryStopped();
+  }
+
+  async #loaded(): Promise<void> {
+    const run = this.#run!;
+    this.#enter('committing');
+    this.#secondaryParked = false;
+    await this.#gate.commit();
+    const loadedAtMs = this.#clock.now();
+    this.#epoch++;
+    if (!this.#protected && this.#coupled) {
+      this.#protected = true;
+      this.#events.protectedBegan();
+    }
+    void this.#finish(run, loadedAtMs);
+  }
+
+  /** LOADED is being forwarded; a client frame that a VM gets before it runs again waits in that VM's link. */
+  async #finish(run: Run, loadedAtMs: number): Promise<void> {
+    this.#gateClosed = false;
+    try {
+      await this.#gate.openGate();
+    } catch (cause) {
+      const waitedMs = this.phaseMs;
+      this.#fail(
+        'committing',
+        asColoError(cause, 'COLO_ERR_CHANNEL_LOST', 'the gate did not open'),
+        waitedMs,
+      );
+    }
+    if (this.#run !== run) return; // another migration has begun meanwhile
+    const nowMs = this.#clock.now();
+    this.stats.checkpoints[run.cause]++;
+    this.#run = undefined;
+    this.#notBeforeMs = loadedAtMs + this.#limits.distanceMsMin;
+    this.#enter('idle');
+    this.#events.checkpointDone({
+      epoch: this.#epoch,
+      cause: run.cause,
+      requestedAtMs: run.requestedAtMs,
+      loadedAtMs,
+      pauseMs: loadedAtMs - run.stoppedAtMs,
+      gateClosedMs: nowMs - run.gateClosedAtMs,
+      stateBytes: run.stateBytes,
+    });
+    this.#armPeriod();
+    this.#pursueWanted();
+  }
+
+  #want(cause: CheckpointCause, atMs: number): void {
+    this.#wanted = { cause, atMs };
+    this.#pursueWanted();
+  }
+
+  /** Begins the wanted checkpoint as soon as none runs and the distance is kept; the first one at once. */
+  #pursueWanted(): void {
+    if (this.#wanted === undefined || !this.#coupled || this.#phase !== 'idle' || this.#run !== undefined)
+      return;
+    const delayMs = Math.max(0, this.#notBeforeMs - this.#clock.now());
+    this.#wantedTimer?.cancel();
+    this.#wantedTimer = this.#clock.after(delayMs, () => {
+      if (this.#wanted !== undefined && this.#run === undefined && this.#phase === 'idle') {
+        void this.#begin(this.#wanted);
+      }
+    });
+  }
+
+  /** Our own checkpoint: quiesce, then ask the primary. */
+  async #begin(wanted: Wanted): Promise<void> {
+    const run = this.#startRun(wanted);
+    const { quiet, frames } = await run.quiescence;
+    if (this.#run !== run || run.requestSeen) return;
+    if (!quiet && this.#putOffsInRow < this.#limits.putOffsMax) {
+      this.#putOffsInRow++;
+      this.stats.putOffs++;
+      this.#events.checkpointPutOff?.(frames, this.phaseMs);
+      this.#putOff(run);
+      return;
+    }
+    if (!quiet) this.stats.framesMaybeLost += frames;
+    this.#putOffsInRow = 0;
+    this.#limitPhase();
+    await this.#ask(run);
+  }
+
+  async #ask(run: Run): Promise<void> {
+    this.stats.triggers++;
+    this.#retryTimer = this.#clock.after(this.#limits.requestRetryMs, () => void this.#ask(run));
+    try {
+      await this.#trigger();
+    } catch (cause) {
+      if (this.#run !== run || run.requestSeen) return;
+      const waitedMs = this.phaseMs;
+      this.#putOff(run);
+      const reason = asColoError(cause, 'COLO_ERR_QMP_COMMAND', 'the primary could not be asked');
+      this.#fail('quiescing', reason, waitedMs);
+    }
+  }
+
+  #startRun(wanted: Wanted): Run {
+    this.#forgetWanted();
+    const nowMs = this.#clock.now();
+    this.#enter('quiescing');
+    this.#phaseTimer?.cancel();
+    const closed = this.#closeGate();
+    const run: Run = {
+      cause: wanted.cause,
+      requestedAtMs: wanted.atMs,
+      gateClosedAtMs: nowMs,
+      quiescence: quiesce(closed, this.#gate, this.#clock, this.#limits),
+      requestSeen: false,
+      stoppedAtMs: 0,
+      primaryBytesAtStop: 0,
+      stateBytes: 0,
+    };
+    this.#run = run;
+    return run;
+  }
+
+  /** Given up before QEMU began: the gate opens and the same cause is tried again after the distance. */
+  #putOff(run: Run): void {
+    this.#retryTimer?.cancel();
+    this.#run = undefined;
+    this.#notBeforeMs = this.#clock.now() + Math.max(this.#limits.distanceMsMin, this.#limits.quiescePollMs);
+    this.#enter('idle');
+    void this.abandon().catch(() => undefined);
+    this.#want(run.cause, run.requestedAtMs);
+  }
+
+  #closeGate(): Promise<void> {
+    this.#gateClosed = true;
+    return this.#gate.closeGate();
+  }
+
+  #fail(phase: Phase, reason: ColoError, waitedMs: number): void {
+    this.stats.checkpointsFailed++;
+    this.#events.checkpointFailed(phase, reason, waitedMs);
+  }
+
+  #enter(phase: Phase): void {
+    this.#phaseTimer?.cancel();
+    this.#phaseTimer = undefined;
+    if (phase !== this.#phase) {
+      this.#phase = phase;
+      this.#phaseSinceMs = this.#clock.now();
+      this.#events.phaseChanged(phase);
+    }
+    this.#limitPhase();
+  }
+
+  #limitPhase(): void {
+    const name = PHASE_LIMIT[this.#phase];
+    if (name === undefined) return;
+    const phase = this.#phase;
+    this.#phaseTimer?.cancel();
+    this.#phaseTimer = this.#clock.after(this.#limits[name], () => {
+      this.#retryTimer?.cancel();
+      this.#events.phaseLimit(phase, this.phaseMs);
+    });
+  }
+
+  #armPeriod(): void {
+    this.#periodTimer?.cancel();
+    if (this.#limits.periodMsMax === 0 || !this.#coupled) return;
+    this.#periodTimer = this.#clock.after(this.#limits.periodMsMax, () => this.request('period'));
+  }
+
+  #forgetWanted(): void {
+    this.#wanted = undefined;
+    this.#wantedTimer?.cancel();
+  }
+
+  #reset(): void {
+    this.#forgetWanted();
+    this.#phaseTimer?.cancel();
+    this.#retryTimer?.cancel();
+    this.#periodTimer?.cancel();
+    this.#coupled = false;
+    this.#protected = false;
+    this.#run = undefined;
+    this.#putOffsInRow = 0;
+    this.#notBeforeMs = 0;
+  }
+}

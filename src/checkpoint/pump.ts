@@ -1,0 +1,143 @@
+/**
+ * One direction of one relayed connection: from a channel to its partner, with back-pressure and nothing
+ * buffered whole. Once a parser is set, words are shown to `hold` and wait for it; later bytes never overtake a
+ * held word. The other direction is another pump and does not notice.
+ */
+import type {
+  PrimaryWords,
+  ProtocolItem,
+  ProtocolViolation,
+  SecondaryWords,
+} from '../protocol/word-parser.js';
+import type { DuplexChannel } from '../system/channel.js';
+
+export type WordItem = Extract<ProtocolItem, { kind: 'word' }>;
+
+export interface PumpEvents {
+  /** A word is about to be forwarded; it waits for the promise. A rejection ends the pump. */
+  hold(item: WordItem): Promise<void> | undefined;
+  /** The word has been written to the sink. */
+  forwarded(item: WordItem): void;
+  violated(violation: ProtocolViolation): void;
+  /** `hold` rejected. */
+  refused(error: unknown): void;
+  /** The source has ended and everything it sent was forwarded (but for the part of a word); the sink was told. */
+  finished(inMidWord: boolean): void;
+}
+
+export class Pump {
+  readonly #source: DuplexChannel;
+  readonly #sink: DuplexChannel;
+  readonly #events: PumpEvents;
+  #parser: PrimaryWords | SecondaryWords | undefined;
+  #holding = false;
+  #sinkFull = false;
+  #paused = false;
+  #sourceEnded = false;
+  #sinkGone = false;
+  #stopped = false;
+  /** Bytes that arrived from the source. */
+  bytes = 0;
+
+  constructor(source: DuplexChannel, sink: DuplexChannel, events: PumpEvents) {
+    this.#source = source;
+    this.#sink = sink;
+    this.#events = events;
+  }
+
+  /** From now on this direction is parsed; before, its bytes pass as they are. */
+  parseWith(parser: PrimaryWords | SecondaryWords): void {
+    this.#parser = parser;
+  }
+
+  data(chunk: Buffer): void {
+    if (this.#stopped) return;
+    this.bytes += chunk.length;
+    if (this.#parser === undefined) this.#write(chunk);
+    else {
+      this.#parser.push(chunk);
+      this.#run();
+    }
+    this.#balance();
+  }
+
+  sourceEnded(): void {
+    this.#sourceEnded = true;
+    if (!this.#holding) this.#run();
+  }
+
+  sinkDrained(): void {
+    this.#sinkFull = false;
+    this.#balance();
+  }
+
+  /** Nobody reads any more, but the words still matter: they are shown as before and written nowhere. */
+  sinkClosed(): void {
+    this.#sinkGone = true;
+    this.#sinkFull = false;
+    this.#balance();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  #run(): void {
+    const parser = this.#parser;
+    while (parser !== undefined && !this.#holding && !this.#stopped) {
+      const item = parser.next();
+      if (item === undefined) break;
+      if (item.kind === 'opaque') this.#write(item.bytes);
+      else if (item.kind === 'word') this.#word(item);
+      else {
+        this.#stopped = true;
+        this.#events.violated(item);
+      }
+    }
+    if (this.#sourceEnded && !this.#holding && !this.#stopped) {
+      this.#stopped = true;
+      if (!this.#sinkGone) this.#sink.end();
+      this.#events.finished((parser?.pendingBytes ?? 0) > 0);
+    }
+  }
+
+  #word(item: WordItem): void {
+    const held = this.#events.hold(item);
+    if (held === undefined) {
+      this.#forward(item);
+      return;
+    }
+    this.#holding = true;
+    held.then(
+      () => {
+        this.#holding = false;
+        if (this.#stopped) return;
+        this.#forward(item);
+        this.#run();
+        this.#balance();
+      },
+      (error: unknown) => {
+        if (this.#stopped) return;
+        this.#stopped = true;
+        this.#events.refused(error);
+      },
+    );
+  }
+
+  #forward(item: WordItem): void {
+    this.#write(item.bytes);
+    this.#events.forwarded(item);
+  }
+
+  #write(bytes: Buffer): void {
+    if (!this.#sinkGone && !this.#sink.write(bytes)) this.#sinkFull = true;
+  }
+
+  #balance(): void {
+    const wait = this.#holding || this.#sinkFull;
+    if (wait === this.#paused) return;
+    this.#paused = wait;
+    if (wait) this.#source.pause();
+    else this.#source.resume();
+  }
+}

@@ -1,0 +1,302 @@
+/**
+ * The man in the middle of the migration channel: the primary migrates to the proxy, the proxy connects to the
+ * secondary. Every word is shown to `onWord` before its receiver gets it. The relay can delay or end a
+ * checkpoint; it cannot originate one.
+ *
+ * A migration may have several connections (multifd); each is joined to its own to the secondary, in order. The
+ * one on which the secondary speaks is the control channel; QEMU does not open it first.
+ */
+import { asColoError, ColoError } from '../errors.js';
+import type { Dialect } from '../protocol/dialect.js';
+import { type Direction, SyncPoint } from '../protocol/sync-point.js';
+import { ChannelState, violationError } from '../protocol/word-parser.js';
+import {
+  type Address,
+  type ChannelServer,
+  type DuplexChannel,
+  type ListenOptions,
+  showAddress,
+  type Transport,
+} from '../system/channel.js';
+import type { Clock, Timer } from '../system/clock.js';
+import { socketTransport } from '../system/socket-channel.js';
+import type { WordItem } from './pump.js';
+import { type ConnectionEvents, RelayedConnection, type Side } from './relayed-connection.js';
+
+/**
+ * `opened`: the primary has connected, the initial copy begins. `colo`: READY has been forwarded.
+ * `primary-lost`: the primary's side is gone while the secondary may hold or be loading its whole state; the
+ * secondary's side stays open until LOADED, its own close, or `orphanMsMax`. `closed`: over; the next may begin.
+ */
+export type ChannelEvent = 'opened' | 'colo' | 'primary-lost' | 'closed';
+
+export interface RelayLimits {
+  /** To reach the secondary's incoming address. */
+  readonly connectMsMax: number;
+  /** Connections of one migration; QEMU's multifd-channels goes to 255, and the control channel. */
+  readonly connectionsMax: number;
+  /** From the primary's loss in mid-checkpoint to the secondary's LOADED. */
+  readonly orphanMsMax: number;
+  /** What is queued gets this long to be sent when a channel ends. */
+  readonly closeMsMax: number;
+}
+
+export const DEFAULT_RELAY_LIMITS: RelayLimits = {
+  connectMsMax: 2000,
+  connectionsMax: 256,
+  orphanMsMax: 5000,
+  closeMsMax: 500,
+};
+
+export interface RelayOptions {
+  readonly listen: Address;
+  readonly connect: Address;
+  readonly clock: Clock;
+  readonly dialect: Dialect;
+  /** Awaited before the word is forwarded; a rejection closes the channel and is told as a violation. */
+  readonly onWord: (direction: Direction, word: SyncPoint, value?: bigint) => Promise<void> | void;
+  readonly onChannel: (event: ChannelEvent, detail: string) => void;
+  /** The channel is closed right after. */
+  readonly onViolation: (error: ColoError) => void;
+  readonly limits?: Partial<RelayLimits>;
+  readonly transport?: Transport;
+  readonly socket?: ListenOptions;
+}
+
+/** Plain numbers, read at scrape time. */
+export interface RelayCounters {
+  readonly primaryBytes: number;
+  readonly secondaryBytes: number;
+  readonly words: number;
+  readonly violations: number;
+  /** Connections turned away: a second migration, or too many of one. */
+  readonly refused: number;
+}
+
+interface Migration {
+  readonly state: ChannelState;
+  readonly connections: RelayedConnection[];
+  control: RelayedConnection | undefined;
+  /** Connections accepted, joined to the secondary or waiting for it. */
+  accepted: number;
+  /** The last connection to the secondary in the making: the next waits for it. */
+  joining: Promise<void>;
+  orphanTimer: Timer | undefined;
+}
+
+export class Relay {
+  readonly #options: RelayOptions;
+  readonly #limits: RelayLimits;
+  readonly #transport: Transport;
+  #server: ChannelServer | undefined;
+  #migration: Migration | undefined;
+  /** Sockets of migrations that are over and may still be sending. */
+  readonly #closing = new Set<RelayedConnection>();
+  #pastPrimaryBytes = 0;
+  #pastSecondaryBytes = 0;
+  #words = 0;
+  #violations = 0;
+  #refused = 0;
+
+  constructor(options: RelayOptions) {
+    this.#options = options;
+    this.#limits = { ...DEFAULT_RELAY_LIMITS, ...options.limits };
+    this.#transport = options.transport ?? socketTransport;
+  }
+
+  /** Where the primary may migrate to, once started. */
+  get address(): Address {
+    return this.#server?.address ?? this.#options.listen;
+  }
+
+  get counters(): RelayCounters {
+    let primaryBytes = this.#pastPrimaryBytes;
+    let secondaryBytes = this.#pastSecondaryBytes;
+    for (const connection of this.#migration?.connections ?? []) {
+      primaryBytes += connection.primaryBytes;
+      secondaryBytes += connection.secondaryBytes;
+    }
+    const { words, violations, refused } = {
+      words: this.#words,
+      violations: this.#violations,
+      refused: this.#refused,
+    };
+    return { primaryBytes, secondaryBytes, words, violations, refused };
+  }
+
+  /** Rejects with COLO_ERR_MIGRATION_LISTEN. */
+  async start(): Promise<void> {
+    const { listen, socket } = this.#options;
+    try {
+      this.#server = await this.#transport.listen(listen, (channel) => this.#accept(channel), socket);
+    } catch (cause) {
+      throw asColoError(cause, 'COLO_ERR_MIGRATION_LISTEN', showAddress(listen));
+    }
+  }
+
+  /** Closes everything at once and removes the socket file. */
+  async stop(): Promise<void> {
+    this.closeChannel();
+    for (const connection of this.#closing) connection.destroy();
+    await this.#server?.close();
+    this.#server = undefined;
+  }
+
+  /** Ends the migration at once, or cuts one VM off and lets the other find out. */
+  closeChannel(side?: Side): void {
+    const migration = this.#migration;
+    if (migration === undefined) return;
+    for (const connection of migration.connections) connection.destroy(side);
+    if (side === undefined) this.#finish(migration, 'closed by the proxy');
+  }
+
+  #accept(primary: DuplexChannel): void {
+    let migration = this.#migration;
+    const full = migration !== undefined && migration.accepted >= this.#limits.connectionsMax;
+    if (full || (migration !== undefined && migration.state.state !== 'starting')) {
+      this.#refused++;
+      primary.destroy();
+      return;
+    }
+    if (migration === undefined) {
+      migration = {
+        state: new ChannelState(this.#options.dialect),
+        connections: [],
+        control: undefined,
+        accepted: 0,
+        joining: Promise.resolve(),
+        orphanTimer: undefined,
+      };
+      this.#migration = migration;
+      this.#options.onChannel('opened', `the primary migrates to ${showAddress(this.address)}`);
+    }
+    migration.accepted++;
+    const joined = migration;
+    migration.joining = migration.joining.then(() => this.#join(joined, primary));
+  }
+
+  async #join(migration: Migration, primary: DuplexChannel): Promise<void> {
+    if (this.#migration !== migration) return primary.destroy();
+    const { clock, connect } = this.#options;
+    const abort = new AbortController();
+    const timer = clock.after(this.#limits.connectMsMax, () => abort.abort(new Error('no answer in time')));
+    try {
+      const secondary = await this.#transport.connect(connect, abort.signal);
+      if (this.#migration !== migration) {
+        secondary.destroy();
+        primary.destroy();
+        return;
+      }
+      const connection = new RelayedConnection(primary, secondary, this.#eventsOf(migration));
+      migration.connections.push(connection);
+      connection.start();
+    } catch (cause) {
+      primary.destroy();
+      const error = asColoError(cause, 'COLO_ERR_CHANNEL_LOST', `the secondary's ${showAddress(connect)}`);
+      this.#finish(migration, error.message);
+    } finally {
+      timer.cancel();
+    }
+  }
+
+  #eventsOf(migration: Migration): ConnectionEvents {
+    return {
+      secondarySpoke: (connection) => this.#secondarySpoke(migration, connection),
+      hold: (direction, item) => this.#hold(direction, item),
+      forwarded: (_direction, item) => this.#forwarded(migration, item.word),
+      violated: (violation) => this.#violated(migration, violationError(violation)),
+      refused: (error) =>
+        this.#violated(migration, asColoError(error, 'COLO_ERR_PROTOCOL_WORD', 'a word was not let through')),
+      sideLost: (connection, side, reason) => this.#sideLost(migration, connection, side, reason),
+      closed: (connection) => {
+        this.#closing.delete(connection);
+        if (migration.connections.every((other) => !other.isOpen))
+          this.#finish(migration, 'all connections closed');
+      },
+    };
+  }
+
+  #hold(direction: Direction, item: WordItem): Promise<void> | undefined {
+    this.#words++;
+    try {
+      return this.#options.onWord(direction, item.word, item.value) ?? undefined;
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  #secondarySpoke(migration: Migration, connection: RelayedConnection): boolean {
+    if (migration.control === undefined) {
+      migration.control = connection;
+      connection.makeControl(migration.state);
+      return true;
+    }
+    const text = 'the secondary spoke on a second connection of the migration';
+    this.#violated(migration, new ColoError('COLO_ERR_PROTOCOL_WORD', text));
+    return false;
+  }
+
+  #forwarded(migration: Migration, word: SyncPoint): void {
+    migration.state.advance(word);
+    if (word === SyncPoint.READY) this.#options.onChannel('colo', 'checkpoint-ready has been forwarded');
+    if (migration.orphanTimer !== undefined && word === SyncPoint.LOADED) {
+      this.#finish(migration, 'the primary was lost; the secondary has loaded its last state');
+    }
+  }
+
+  #violated(migration: Migration, error: ColoError): void {
+    if (this.#migration !== migration) return;
+    this.#violations++;
+    this.#options.onViolation(error);
+    this.#finish(migration, error.message);
+  }
+
+  #sideLost(migration: Migration, connection: RelayedConnection, side: Side, reason: string): void {
+    if (this.#migration !== migration) return;
+    const { state } = migration.state;
+    const { control, connections } = migration;
+    // Before the secondary has spoken nobody knows which connection matters: then the last one does.
+    const decisive =
+      control === undefined ? connections.every((other) => other.isLost) : control === connection;
+    if (!decisive) return;
+    if (side === 'primary' && (state === 'sending' || state === 'received')) {
+      this.#orphan(migration, reason);
+      return;
+    }
+    const when = state === 'starting' ? ' before COLO began (a plain migration, or one that failed)' : '';
+    this.#finish(migration, `${side} side: ${reason}${when}`);
+  }
+
+  /**
+   * The primary is gone between SEND and LOADED. The secondary has been told that no more bytes come (it then
+   * either has the whole state or gives up at once) and may still say RECEIVED and LOADED.
+   */
+  #orphan(migration: Migration, reason: string): void {
+    if (migration.orphanTimer !== undefined) return;
+    migration.orphanTimer = this.#options.clock.after(this.#limits.orphanMsMax, () => {
+      this.#finish(migration, 'the primary was lost; the secondary did not finish loading in time');
+    });
+    this.#options.onChannel('primary-lost', `primary side: ${reason} in state ${migration.state.state}`);
+  }
+
+  #finish(migration: Migration, detail: string): void {
+    if (this.#migration !== migration) return;
+    this.#migration = undefined;
+    migration.orphanTimer?.cancel();
+    for (const connection of migration.connections) {
+      this.#pastPrimaryBytes += connection.primaryBytes;
+      this.#pastSecondaryBytes += connection.secondaryBytes;
+      this.#closeGently(connection);
+    }
+    this.#options.onChannel('closed', detail);
+  }
+
+  #closeGently(connection: RelayedConnection): void {
+    if (!connection.isOpen) return;
+    connection.end();
+    this.#closing.add(connection);
+    this.#options.clock.after(this.#limits.closeMsMax, () => {
+      if (this.#closing.delete(connection)) connection.destroy();
+    });
+  }
+}

@@ -65,7 +65,6 @@ export class NetworkStack implements TcpHost {
   state: StackState;
   readonly #entropy: Random;
   readonly #application: Application;
-  readonly #transmit: (frame: Buffer) => void;
   readonly #clock: GuestClock;
   readonly #neighbours: NeighbourTable;
   readonly #view = new FrameView();
@@ -77,7 +76,6 @@ export class NetworkStack implements TcpHost {
     this.addresses = options.addresses;
     this.#entropy = options.random;
     this.#application = options.application;
-    this.#transmit = options.transmit;
     this.#clock = new GuestClock(options.clock, () => this.#timers());
     this.#neighbours = new NeighbourTable(options.addresses, options.transmit);
     this.#lagMs = options.lagMs ?? 0;
@@ -295,11 +293,10 @@ export class NetworkStack implements TcpHost {
     const view = this.#view;
     const kind = parseFrame(bytes, offset, length, 0, view);
     if (kind === FrameKind.MALFORMED || view.vlan !== this.addresses.vlan) return;
-    if (kind === FrameKind.ARP) return this.#neighbours.arp(this.state.neighbours, view, this.nowMs());
+    const { neighbours } = this.state;
+    if (kind === FrameKind.ARP) this.#neighbours.arp(neighbours, view, this.nowMs());
     if (view.ipVersion === 0 || !this.#sound(view)) return;
-    if (kind === FrameKind.ND) {
-      return this.#neighbours.neighbourDiscovery(this.state.neighbours, view, this.nowMs());
-    }
+    if (kind === FrameKind.ND) this.#neighbours.neighbourDiscovery(neighbours, view, this.nowMs());
     if (!this.#isForUs(view)) return;
     if (kind === FrameKind.TCP) this.#segment(view);
     else if (kind === FrameKind.UDP) this.#datagram(view);

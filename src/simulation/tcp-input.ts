@@ -266,6 +266,7 @@ function takeWindow(connection: TcpConnection, view: FrameView): void {
 }
 
 function takeData(host: TcpHost, connection: TcpConnection, view: FrameView): void {
+  if (connection.phase === 'closed') return;
   // RFC 7323 section 4.3: only a segment that begins at or before what was last acknowledged.
   if (connection.timestamps && view.timestamp !== 0 && !seqAfter(view.seq, connection.rcvNxt)) {
     connection.tsRecent = view.bytes.readUInt32BE(view.timestamp);
@@ -327,7 +328,8 @@ function oweAck(host: TcpHost, connection: TcpConnection, inOrder: boolean): voi
 }
 
 function takeFin(host: TcpHost, connection: TcpConnection): void {
-  if (connection.peerClosed || connection.finSeq < 0 || connection.finSeq !== connection.rcvNxt) return;
+  if (connection.phase === 'closed' || connection.peerClosed) return;
+  if (connection.finSeq < 0 || connection.finSeq !== connection.rcvNxt) return;
   connection.rcvNxt = seqAdd(connection.rcvNxt, 1);
   connection.peerClosed = true;
   connection.ackNow = true;

@@ -26,7 +26,11 @@ export function sendSynAck(host: TcpHost, connection: TcpConnection): void {
 
 /** Sends what window and congestion control allow, and an ACK if one is owed and nothing carried it. */
 export function output(host: TcpHost, connection: TcpConnection): void {
-  if (connection.phase === 'syn-sent' || connection.phase === 'syn-received' || connection.phase === 'closed') {
+  if (
+    connection.phase === 'syn-sent' ||
+    connection.phase === 'syn-received' ||
+    connection.phase === 'closed'
+  ) {
     return;
   }
   sendNewData(host, connection);
@@ -131,7 +135,13 @@ export function sendReset(host: TcpHost, connection: TcpConnection): void {
   emit(host, connection, connection.sndNxt, TcpFlag.RST | TcpFlag.ACK, EMPTY);
 }
 
-function emit(host: TcpHost, connection: TcpConnection, seq: number, flags: number, payload: Uint8Array): void {
+function emit(
+  host: TcpHost,
+  connection: TcpConnection,
+  seq: number,
+  flags: number,
+  payload: Uint8Array,
+): void {
   const syn = (flags & TcpFlag.SYN) !== 0;
   const acks = (flags & TcpFlag.ACK) !== 0;
   const segment: TcpSegment = {

@@ -1,4 +1,11 @@
 {
+  "target_defaults": {
+    "defines": ["NAPI_VERSION=8", "_GNU_SOURCE"],
+    "cflags": ["-Wall", "-Wextra", "-O2", "-fvisibility=hidden"],
+    "cflags_cc": ["-std=c++17", "-fno-exceptions", "-fno-rtti"],
+    "cflags!": ["-O3"],
+    "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-fexceptions"]
+  },
   "targets": [
     {
       "target_name": "colo_native",
@@ -14,12 +21,11 @@
         "src/port.cc",
         "src/stream.cc",
         "src/tap.cc"
-      ],
-      "defines": ["NAPI_VERSION=8", "_GNU_SOURCE"],
-      "cflags": ["-Wall", "-Wextra", "-O2", "-fvisibility=hidden"],
-      "cflags_cc": ["-std=c++17", "-fno-exceptions", "-fno-rtti"],
-      "cflags!": ["-O3"],
-      "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-fexceptions"]
+      ]
+    },
+    {
+      "target_name": "colo_test_namespace",
+      "sources": ["test-support/namespace.cc"]
     }
   ]
 }

@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 /**
  * Builds the addon when it is missing or older than its sources; else does nothing, in milliseconds.
- * Exit code 1 with the cure when a tool is missing or the compiler fails. `--force` builds anyway.
+ * Exit code 1 with the cure when a tool is missing or the compiler fails. `--force` builds all of it anyway.
  */
 import { spawnSync } from 'node:child_process';
-import { closeSync, existsSync, openSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,7 +14,9 @@ const binary = join(folder, 'build', 'Release', 'colo_native.node');
 const modifiedMs = (path) => statSync(path).mtimeMs;
 
 function newestSourceMs() {
-  const sources = readdirSync(join(folder, 'src')).map((name) => join(folder, 'src', name));
+  const sources = ['src', 'test-support'].flatMap((part) =>
+    readdirSync(join(folder, part)).map((name) => join(folder, part, name)),
+  );
   return Math.max(...[join(folder, 'binding.gyp'), ...sources].map(modifiedMs));
 }
 
@@ -80,21 +82,32 @@ function build() {
   console.log(`native: built in ${((performance.now() - started) / 1000).toFixed(1)} s`);
 }
 
-/** One build at a time; a lock older than any build was left by one that was killed. */
-const lock = join(folder, '.build-lock');
-const lockWaitMsMax = 180_000;
+/** One build at a time: the lock holds its owner's process id, so that a dead owner's does not count. */
+const lock = join(folder, 'build', '.lock');
+
+function ownerIsAlive() {
+  try {
+    const owner = Number(readFileSync(lock, 'utf8'));
+    // Just made and not yet written.
+    if (owner === 0) return true;
+    process.kill(owner, 0);
+    return true;
+  } catch (error) {
+    return error.code === 'EPERM';
+  }
+}
 
 function takeLock() {
-  const started = Date.now();
+  mkdirSync(dirname(lock), { recursive: true });
   for (;;) {
     try {
-      closeSync(openSync(lock, 'wx'));
+      writeFileSync(lock, String(process.pid), { flag: 'wx' });
       process.on('exit', () => rmSync(lock, { force: true }));
       return;
     } catch (error) {
       if (error.code !== 'EEXIST') fail(`cannot build in ${folder}: ${error.message}`);
     }
-    if (Date.now() - started > lockWaitMsMax) rmSync(lock, { force: true });
+    if (!ownerIsAlive()) rmSync(lock, { force: true });
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
   }
 }

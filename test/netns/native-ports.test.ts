@@ -43,7 +43,9 @@ describeInNamespaces('frame ports', () => {
   function tap(options: TapOptions): FramePort {
     const port = host.within(() => openTap(options));
     onTestFinished(() => port.close());
-    host.ip(`link set dev ${options.name} arp off addrgenmode none up`);
+    // Two steps: the kernel acts on 'up' before it looks at addrgenmode in the same request.
+    host.ip(`link set dev ${options.name} arp off addrgenmode none`);
+    host.ip(`link set dev ${options.name} up`);
     return port;
   }
 

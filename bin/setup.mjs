@@ -12,8 +12,8 @@ const LOCK = join(ROOT, '.cache', 'setup.lock');
 const LOCK_WAIT_MS_MAX = 20 * 60_000;
 const NODE_MAJOR_MIN = 20;
 
-/** What the addon's build needs; python3 and make are for node-gyp. */
-const BUILD_PACKAGES = ['g++', 'make', 'python3'];
+/** What the addon's build needs, each a command and a Debian package; python3 and make are for node-gyp. */
+const BUILD_TOOLS = ['g++', 'make', 'python3'];
 /** What the tests need: namespaces, isolation rules, captures, two real VMs, formatting of C++. */
 const TEST_PACKAGES = [
   ...['iproute2', 'nftables', 'ethtool', 'iputils-ping', 'tcpdump', 'tshark', 'clang-format'],
@@ -58,7 +58,8 @@ function addonIsStale() {
 }
 
 function buildAddon() {
-  requirePackages(BUILD_PACKAGES, true);
+  const absent = BUILD_TOOLS.filter((tool) => !isOnPath(tool));
+  if (absent.length > 0) installPackages(absent); // native/build.mjs names what is missing after this
   run(process.execPath, [join(ROOT, 'native', 'build.mjs')]);
 }
 
@@ -88,28 +89,28 @@ function buildSources() {
   writeFileSync(STAMP, hash);
 }
 
-/**
- * Installs those Debian packages that are absent, when root; otherwise names them. Throws only for required
- * ones. Returns what is still absent.
- */
-function requirePackages(names, required) {
-  const absent = absentPackages(names);
-  if (absent.length === 0) return [];
-  const command = `apt-get install --no-install-recommends ${absent.join(' ')}`;
-  if (process.getuid() === 0 && existsSync('/usr/bin/apt-get')) {
-    say(`installing Debian packages: ${absent.join(' ')}`);
-    if (!aptInstall(absent)) {
-      aptGet(['update', '-q']);
-      aptInstall(absent);
-    }
+/** As root on Debian; elsewhere nothing can be installed. */
+function installPackages(names) {
+  if (process.getuid() !== 0 || !existsSync('/usr/bin/apt-get')) return;
+  say(`installing Debian packages: ${names.join(' ')}`);
+  if (!aptInstall(names)) {
+    aptGet(['update', '-q']);
+    aptInstall(names);
   }
-  const still = absentPackages(names);
-  if (still.length > 0) {
-    const what = `missing Debian packages: ${still.join(' ')}. As root: ${command}`;
-    if (required) throw new Error(what);
-    say(`WARNING: ${what}; the tests that need them are skipped`);
-  }
-  return still;
+}
+
+/** Optional ones: what cannot be installed is named, and the tests that need it are skipped. */
+function installTestPackages() {
+  const absent = absentPackages(TEST_PACKAGES);
+  if (absent.length > 0) installPackages(absent);
+  const still = absentPackages(TEST_PACKAGES);
+  if (still.length === 0) return;
+  const command = `apt-get install --no-install-recommends ${still.join(' ')}`;
+  say(`WARNING: missing Debian packages, the tests that need them are skipped. As root: ${command}`);
+}
+
+function isOnPath(command) {
+  return (process.env.PATH ?? '').split(':').some((folder) => existsSync(join(folder, command)));
 }
 
 function aptInstall(packages) {
@@ -215,7 +216,7 @@ export async function setup({ forTests = false } = {}) {
     });
   }
   if (forTests && absentPackages(TEST_PACKAGES).length > 0) {
-    await withLock(() => requirePackages(TEST_PACKAGES, false));
+    await withLock(installTestPackages);
   }
 }
 

@@ -164,7 +164,7 @@ export class QmpClient {
     );
     try {
       const channel = await this.#transport.connect(this.address, abort.signal);
-      if (this.#isStopped()) {
+      if (this.#isStopped() || this.#abort !== abort) {
         channel.destroy();
         return;
       }
@@ -174,7 +174,7 @@ export class QmpClient {
         closed: (reason, greeted) => this.#closed(reason, greeted),
       });
     } catch (cause) {
-      if (this.#isStopped()) return;
+      if (this.#isStopped() || this.#abort !== abort) return;
       const error = asColoError(cause, 'COLO_ERR_QMP_CONNECT', showAddress(this.address));
       if (REFUSED_CODES.includes((cause as NodeJS.ErrnoException).code)) this.#answerProbes('refused');
       this.#retry(error, this.#nextPauseMs());

@@ -49,7 +49,7 @@ async function ask(qmp: QmpExecutor, command: string): Promise<QmpObject> {
 
 export async function queryVersion(qmp: QmpExecutor): Promise<QmpVersion> {
   const answer = await ask(qmp, 'query-version');
-  const numbers = isObject(answer['qemu']) ? answer['qemu'] : {};
+  const numbers = isObject(answer.qemu) ? answer.qemu : {};
   const { major, minor, micro } = numbers;
   if (typeof major !== 'number' || typeof minor !== 'number' || typeof micro !== 'number') {
     throw new ColoError('COLO_ERR_QMP_PROTOCOL', 'query-version: no version');
@@ -59,7 +59,7 @@ export async function queryVersion(qmp: QmpExecutor): Promise<QmpVersion> {
 
 export async function queryStatus(qmp: QmpExecutor): Promise<VmStatus> {
   const answer = await ask(qmp, 'query-status');
-  return { running: answer['running'] === true, status: text(answer, 'status') };
+  return { running: answer.running === true, status: text(answer, 'status') };
 }
 
 export async function queryMigrate(qmp: QmpExecutor): Promise<MigrationStatus> {

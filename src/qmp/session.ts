@@ -146,7 +146,7 @@ export class QmpSession {
 
   #message(message: QmpObject): void {
     if (this.#greeting === undefined) this.#greet(message);
-    else if (typeof message['event'] === 'string') this.#event(message['event'], message);
+    else if (typeof message.event === 'string') this.#event(message.event, message);
     else if ('return' in message || 'error' in message) this.#reply(message);
     else throw new ColoError('COLO_ERR_QMP_PROTOCOL', 'a message that is no greeting, event or reply');
   }
@@ -167,15 +167,15 @@ export class QmpSession {
   }
 
   #event(name: string, message: QmpObject): void {
-    const data = isObject(message['data']) ? message['data'] : {};
-    const timestamp = isObject(message['timestamp']) ? message['timestamp'] : {};
+    const data = isObject(message.data) ? message.data : {};
+    const timestamp = isObject(message.timestamp) ? message.timestamp : {};
     const { seconds, microseconds } = timestamp;
     const known = typeof seconds === 'number' && typeof microseconds === 'number' && seconds >= 0;
     this.#events.event(name, data, known ? seconds * 1000 + microseconds / 1000 : 0);
   }
 
   #reply(message: QmpObject): void {
-    const id = message['id'];
+    const id = message.id;
     const pending = typeof id === 'string' ? this.#pending.get(id) : undefined;
     if (pending === undefined) {
       this.strayReplies++;
@@ -184,29 +184,29 @@ export class QmpSession {
     this.#pending.delete(id as string);
     pending.timer.cancel();
     if ('return' in message) {
-      pending.resolve(message['return']);
+      pending.resolve(message.return);
       return;
     }
-    const error = isObject(message['error']) ? message['error'] : {};
-    const text = `${pending.command}: ${String(error['class'] ?? 'error')}: ${String(error['desc'] ?? 'no description')}`;
+    const error = isObject(message.error) ? message.error : {};
+    const text = `${pending.command}: ${String(error.class ?? 'error')}: ${String(error.desc ?? 'no description')}`;
     pending.reject(new ColoError('COLO_ERR_QMP_COMMAND', text, { cause: error }));
   }
 }
 
 function parseGreeting(message: QmpObject): QmpGreeting {
-  const greeting = message['QMP'];
-  const version = isObject(greeting) ? greeting['version'] : undefined;
-  const numbers = isObject(version) ? version['qemu'] : undefined;
+  const greeting = message.QMP;
+  const version = isObject(greeting) ? greeting.version : undefined;
+  const numbers = isObject(version) ? version.qemu : undefined;
   if (!isObject(greeting) || !isObject(version) || !isObject(numbers)) {
     throw new ColoError('COLO_ERR_QMP_PROTOCOL', 'the first line is not a QMP greeting');
   }
   const { capabilities } = greeting;
   return {
     version: {
-      major: Number(numbers['major']),
-      minor: Number(numbers['minor']),
-      micro: Number(numbers['micro']),
-      package: typeof version['package'] === 'string' ? version['package'] : '',
+      major: Number(numbers.major),
+      minor: Number(numbers.minor),
+      micro: Number(numbers.micro),
+      package: typeof version.package === 'string' ? version.package : '',
     },
     outOfBand: Array.isArray(capabilities) && capabilities.includes('oob'),
   };

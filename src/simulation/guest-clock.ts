@@ -1,5 +1,8 @@
 import type { Clock, Timer } from '../system/clock.js';
 
+/** A deadline ahead is at least this far ahead: a rounding error of time would be waited for without end. */
+const STEP_MS_MIN = 0.001;
+
 /**
  * The time a machine itself sees: it stands still while the machine is stopped, and a checkpoint sets it. One
  * deadline at a time is kept; whatever the machine waits for is in its state, never in a timer.
@@ -58,7 +61,8 @@ export class GuestClock {
     this.#timer?.cancel();
     this.#timer = null;
     if (this.#armedForMs === Number.POSITIVE_INFINITY) return;
-    this.#timer = this.#clock.after(Math.max(0, this.#armedForMs - this.nowMs()), () => {
+    const delayMs = this.#armedForMs - this.nowMs();
+    this.#timer = this.#clock.after(delayMs > 0 ? Math.max(STEP_MS_MIN, delayMs) : 0, () => {
       this.#timer = null;
       if (this.#running) this.#due();
     });

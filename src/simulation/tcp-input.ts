@@ -102,7 +102,8 @@ function acceptable(host: TcpHost, connection: TcpConnection, view: FrameView): 
   }
   if (reset) {
     if (view.seq !== connection.rcvNxt) return refuse(connection); // RFC 5961 section 3
-    close(host, connection, 'reset');
+    // In TIME-WAIT both sides have everything: an old duplicate the peer resets changes nothing (RFC 1337).
+    close(host, connection, connection.phase === 'time-wait' ? 'finished' : 'reset');
     return false;
   }
   if ((view.tcpFlags & TcpFlag.SYN) !== 0) {

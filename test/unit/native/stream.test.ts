@@ -1,0 +1,159 @@
+/** StreamPort on unix and TCP sockets, with Node's own sockets as the peer. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { adoptStream, type NativeError, openNetlink, type StreamPort } from '../../../native/index.js';
+
+type Address = { path: string } | { port: number; host: string };
+const cleanUp: (() => void)[] = [];
+afterEach(() => {
+  for (const action of cleanUp.splice(0).reverse()) action();
+});
+
+async function serve(kind: 'unix' | 'tcp'): Promise<{ server: net.Server; address: Address }> {
+  const server = net.createServer({ pauseOnConnect: true });
+  const folder = mkdtempSync(join(tmpdir(), 'colo-stream-'));
+  const path = join(folder, 's');
+  await new Promise<void>((resolve) => {
+    if (kind === 'unix') server.listen(path, resolve);
+    else server.listen(0, '127.0.0.1', resolve);
+  });
+  cleanUp.push(() => {
+    server.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  return {
+    server,
+    address:
+      kind === 'unix' ? { path } : { host: '127.0.0.1', port: (server.address() as net.AddressInfo).port },
+  };
+}
+
+/** As the links do: take a copy of the descriptor, then let Node forget its own. */
+function adopt(socket: net.Socket): StreamPort {
+  socket.on('error', () => {});
+  const port = adoptStream((socket as unknown as { _handle: { fd: number } })._handle.fd);
+  socket.destroy();
+  cleanUp.push(() => port.close());
+  return port;
+}
+
+async function pair(kind: 'unix' | 'tcp'): Promise<[StreamPort, StreamPort]> {
+  const { server, address } = await serve(kind);
+  const accepted = new Promise<net.Socket>((resolve) => server.once('connection', resolve));
+  const connected = net.connect(address as net.NetConnectOpts);
+  connected.pause();
+  await new Promise((resolve) => connected.once('connect', resolve));
+  return [adopt(connected), adopt(await accepted)];
+}
+
+const readable = (port: StreamPort) =>
+  new Promise<void>((resolve) => {
+    port.start(() => {
+      port.stop();
+      resolve();
+    });
+  });
+
+const codeOf = (action: () => unknown) => {
+  try {
+    action();
+  } catch (error) {
+    return (error as NativeError).code;
+  }
+  return 'no error';
+};
+
+describe.each(['unix', 'tcp'] as const)('StreamPort over %s', (kind) => {
+  it('reads and writes what the peer wrote and reads, and ends with 0', async () => {
+    const [a, b] = await pair(kind);
+    const buffer = Buffer.alloc(64);
+    expect(b.read(buffer, 0, 64)).toBe(-1);
+    expect(a.write(Buffer.from('xxhellox'), 2, 5)).toBe(5);
+    expect(a.writev(Buffer.from('abcdef'), Int32Array.of(9, 3, 0), Int32Array.of(9, 3, 2), 1, 2)).toBe(5);
+    await readable(b);
+    expect(b.unreadBytes()).toBe(10);
+    expect(b.read(buffer, 1, 7)).toBe(7);
+    expect(b.read(buffer, 8, 56)).toBe(3);
+    expect(buffer.toString('latin1', 1, 11)).toBe('hellodefab');
+    a.close();
+    await readable(b);
+    expect(b.read(buffer, 0, 64)).toBe(0);
+  });
+
+  it('takes what fits, 0 when full, and tells when there is room again', async () => {
+    const [a, b] = await pair(kind);
+    const chunk = Buffer.alloc(100_000, 7);
+    let sent = 0;
+    for (let taken = -1; taken !== 0; sent += taken) taken = a.write(chunk, 0, chunk.length);
+    expect(a.unsentBytes()).toBeGreaterThan(0);
+    let writable = false;
+    a.wantWritable(() => {
+      writable = true;
+    });
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(writable).toBe(false);
+    let received = 0;
+    const sink = Buffer.alloc(1 << 20);
+    while (received < sent) {
+      const got = b.read(sink, 0, sink.length);
+      if (got < 0) await readable(b);
+      else received += got;
+    }
+    while (!writable) await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(a.write(chunk, 0, 10)).toBe(10);
+  });
+
+  it('writes at most 1,024 pieces in a call and stays within them', async () => {
+    const [a, b] = await pair(kind);
+    const pieces = 1500;
+    const slab = Buffer.from(Array.from({ length: pieces }, (_, i) => i & 0xff));
+    const offsets = Int32Array.from({ length: pieces }, (_, i) => i);
+    const lengths = new Int32Array(pieces).fill(1);
+    const first = a.writev(slab, offsets, lengths, 0, pieces);
+    expect(first).toBeLessThanOrEqual(1024);
+    expect(first + a.writev(slab, offsets, lengths, first, pieces - first)).toBe(pieces);
+    const got = Buffer.alloc(pieces);
+    for (let at = 0; at < pieces; ) {
+      const n = b.read(got, at, pieces - at);
+      if (n < 0) await readable(b);
+      else at += n;
+    }
+    expect(got.equals(slab)).toBe(true);
+  });
+
+  it('says EPIPE or ECONNRESET to the writer when the peer is gone, and does not end the process', async () => {
+    const [a, b] = await pair(kind);
+    b.close();
+    let code = 'no error';
+    for (let i = 0; i < 200 && code === 'no error'; i++) {
+      code = codeOf(() => a.write(Buffer.alloc(10), 0, 10));
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    expect(['EPIPE', 'ECONNRESET']).toContain(code);
+  });
+
+  it('refuses ranges outside the buffers', async () => {
+    const [a] = await pair(kind);
+    const buffer = Buffer.alloc(10);
+    expect(() => a.read(buffer, 0, 11)).toThrow(RangeError);
+    expect(() => a.read(buffer, 5, 0)).toThrow(RangeError);
+    expect(() => a.write(buffer, 10, 1)).toThrow(RangeError);
+    expect(() => a.writev(buffer, Int32Array.of(9), Int32Array.of(2), 0, 1)).toThrow(RangeError);
+    expect(() => a.writev(buffer, Int32Array.of(-1), Int32Array.of(2), 0, 1)).toThrow(RangeError);
+    expect(() => a.writev(buffer, Int32Array.of(0), Int32Array.of(-2), 0, 1)).toThrow(RangeError);
+    expect(() => a.writev(buffer, Int32Array.of(0), Int32Array.of(2), 1, 1)).toThrow(RangeError);
+    expect(() => a.read.call(openNetlink({}), buffer, 0, 1)).toThrow(TypeError);
+  });
+});
+
+it('adopts stream sockets only', () => {
+  expect(codeOf(() => adoptStream(99_999))).toBe('EBADF');
+  expect(codeOf(() => adoptStream(-1))).toBe('ERR_OUT_OF_RANGE');
+  expect(codeOf(() => adoptStream(2))).toMatch(/ENOTSOCK|EPROTOTYPE|no error/);
+  const netlink = openNetlink({});
+  expect(codeOf(() => adoptStream(netlink.fd))).toBe('EPROTOTYPE');
+  netlink.close();
+});

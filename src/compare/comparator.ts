@@ -1,0 +1,327 @@
+/**
+ * The comparator of one protected pair: what the primary's output waits for, and what becomes of it at a checkpoint and
+ * when one of the VMs dies. It sees frames and times, and decides; it owns no clock, no socket and no timer.
+ */
+import { FlowFlag } from '../flow/flow-state.js';
+import type { FlowTable } from '../flow/flow-table.js';
+import type { VnetHeaderBytes } from '../link/link.js';
+import { FrameKind, type FrameView } from '../wire/frame-view.js';
+import { DatagramComparator } from './datagram.js';
+import { FrameMark, NONE, Side } from './hold-store.js';
+import { Ledger } from './ledger.js';
+import { TcpComparator, Waiting } from './tcp.js';
+import { type ComparatorSink, type CompareLimits, type ReleaseReason, Verdict } from './verdict.js';
+
+/** Held frames looked at in one tick, on each side; flows looked at for their end. */
+const TICK_FRAMES_MAX = 4096;
+const TICK_FLOWS_MAX = 512;
+const NO_BYTES = new Uint8Array(0);
+
+export type EmitSecondary = (
+  bytes: Buffer,
+  offset: number,
+  length: number,
+  vnetHeaderBytes: VnetHeaderBytes,
+  flow: number,
+) => void;
+
+export class Comparator {
+  /** The secondary's frames that need no comparing or cannot be compared: its own link control, fragments, garbage. */
+  secondaryIgnored = 0;
+
+  readonly #ledger: Ledger;
+  readonly #tcp: TcpComparator;
+  readonly #datagram: DatagramComparator;
+
+  constructor(flows: FlowTable, limits: CompareLimits, sink: ComparatorSink) {
+    this.#ledger = new Ledger(flows, limits, sink);
+    this.#tcp = new TcpComparator(this.#ledger);
+    this.#datagram = new DatagramComparator(this.#ledger);
+    flows.onRemove = (slot) => this.#ledger.record.forget(slot);
+  }
+
+  /** The primary's frames that wait. */
+  get heldFrames(): number {
+    return this.#ledger.store.frames[Side.PRIMARY]!;
+  }
+
+  get heldBytes(): number {
+    return this.#ledger.store.bytes[Side.PRIMARY]!;
+  }
+
+  /** The secondary's frames that are kept. */
+  get keptFrames(): number {
+    return this.#ledger.store.frames[Side.SECONDARY]!;
+  }
+
+  get keptBytes(): number {
+    return this.#ledger.store.bytes[Side.SECONDARY]!;
+  }
+
+  /** How long one-sided output waits at present. */
+  get holdMs(): number {
+    return this.#ledger.lag.holdMs;
+  }
+
+  /** Lag between the two VMs' equal output: an upper bound of the 99 % quantile. */
+  get lagMs(): number {
+    return this.#ledger.lag.quantileMs(0.99);
+  }
+
+  /** Indexed as RELEASE_REASONS and DIVERGENCE_REASONS. */
+  get releasesByReason(): Float64Array {
+    return this.#ledger.releasesByReason;
+  }
+
+  get divergencesByReason(): Float64Array {
+    return this.#ledger.divergencesByReason;
+  }
+
+  /** Frames that could not be stored for want of room, by side: primary, secondary. */
+  get unstorable(): Float64Array {
+    return this.#ledger.unstorable;
+  }
+
+  get secondaryDuplicates(): number {
+    return this.#ledger.duplicates;
+  }
+
+  /** Age of the primary's oldest held frame; 0 when none is held. */
+  heldMsOldest(nowMs: number): number {
+    const frame = this.#ledger.store.oldest(Side.PRIMARY);
+    return frame === NONE ? 0 : nowMs - this.#ledger.store.atMs[frame]!;
+  }
+
+  /** A frame of the primary that passes uncompared: there is no pair. */
+  watch(view: FrameView, flow: number, nowMs: number): void {
+    if (flow === NONE) return;
+    this.#ledger.flows.touch(flow, nowMs);
+    if (view.kind === FrameKind.TCP) this.#tcp.watch(view, flow);
+  }
+
+  /**
+   * A frame of the primary. It is released here, perhaps lowered in place (ack, window, SACK), or copied and held.
+   * @param flow its slot; -1 when it has none or the table is full.
+   */
+  primary(view: FrameView, flow: number, nowMs: number): Verdict {
+    if (flow !== NONE) this.#ledger.flows.touch(flow, nowMs);
+    switch (view.kind) {
+      case FrameKind.TCP:
+        return flow === NONE ? this.#holdUnknown(view, nowMs) : this.#tcp.primary(view, flow, nowMs);
+      case FrameKind.UDP:
+      case FrameKind.ICMP:
+      case FrameKind.ICMPV6:
+      case FrameKind.IP_OTHER:
+        return flow === NONE ? this.#holdUnknown(view, nowMs) : this.#datagram.primary(view, flow, nowMs);
+      case FrameKind.ARP:
+      case FrameKind.ND:
+      case FrameKind.GROUP_MEMBERSHIP:
+      case FrameKind.LINK_CONTROL:
+        this.#ledger.release(view, flow, 'waived', 0);
+        return Verdict.WAIVED;
+      default:
+        return this.#holdUnknown(view, nowMs);
+    }
+  }
+
+  /** A frame of the secondary: may release frames of the primary. */
+  secondary(view: FrameView, flow: number, nowMs: number): void {
+    if (flow === NONE) {
+      this.secondaryIgnored += 1;
+      return;
+    }
+    this.#ledger.flows.touch(flow, nowMs);
+    switch (view.kind) {
+      case FrameKind.TCP:
+        this.#tcp.secondary(view, flow, nowMs);
+        return;
+      case FrameKind.UDP:
+      case FrameKind.ICMP:
+      case FrameKind.ICMPV6:
+      case FrameKind.IP_OTHER:
+        this.#datagram.secondary(view, flow, nowMs);
+        return;
+      default:
+        this.secondaryIgnored += 1;
+    }
+  }
+
+  /** A client frame that was fed to both VMs, as the client sent it. */
+  fromClient(view: FrameView, flow: number, nowMs: number): void {
+    if (flow === NONE) return;
+    this.#ledger.flows.touch(flow, nowMs);
+    if (view.kind === FrameKind.TCP) this.#tcp.fromClient(view, flow);
+  }
+
+  /** Hold timers, reorder windows and expiry, in bounded steps. To be called every few milliseconds. */
+  tick(nowMs: number): void {
+    this.#ledger.lag.refresh();
+    this.#tickPrimary(nowMs);
+    this.#tickSecondary(nowMs);
+    this.#ledger.flows.expire(nowMs, TICK_FLOWS_MAX);
+  }
+
+  /**
+   * The secondary is the primary (LOADED): everything held leaves in emission order, the secondary's frames go, both
+   * sides' state is the primary's, and a new epoch begins.
+   */
+  commit(nowMs: number): void {
+    const { flows } = this.#ledger;
+    this.#releaseHeld('committed', nowMs);
+    for (let slot = 0; slot < flows.slotsUsed; slot += 1) {
+      if (!flows.isLive(slot)) continue;
+      this.#tcp.state.dropSecondaryFrames(slot);
+      this.#tcp.releaseOwed(slot);
+      this.#tcp.state.commit(slot);
+    }
+    this.#ledger.beginEpoch();
+  }
+
+  /** The primary is dead: what it had not been allowed to say is void. Returns the number of frames dropped. */
+  dropPrimary(): number {
+    const { store, flows } = this.#ledger;
+    let dropped = 0;
+    for (let frame = store.oldest(Side.PRIMARY); frame !== NONE; frame = store.oldest(Side.PRIMARY)) {
+      this.#ledger.dropFirst(frame, store.flow[frame]!);
+      dropped += 1;
+    }
+    for (let slot = 0; slot < flows.slotsUsed; slot += 1) {
+      if (flows.isLive(slot)) this.#ledger.dropSolitary(flows.state.owedFrame, slot);
+    }
+    return dropped;
+  }
+
+  /** The secondary is void: everything held leaves in order and its frames go. */
+  releaseAllPrimary(nowMs: number): void {
+    const { flows } = this.#ledger;
+    this.#releaseHeld('survivor', nowMs);
+    for (let slot = 0; slot < flows.slotsUsed; slot += 1) {
+      if (!flows.isLive(slot)) continue;
+      this.#tcp.state.forgetSecondary(slot);
+      this.#tcp.releaseOwed(slot);
+      flows.state.clear(slot, FlowFlag.BLOCKED | FlowFlag.REPORTED | FlowFlag.HEAD_BEGUN | FlowFlag.PAIRED);
+      flows.state.seqDelta[slot] = 0;
+      flows.state.tsDelta[slot] = 0;
+    }
+    this.#ledger.beginEpoch();
+  }
+
+  /**
+   * The primary is dead: the secondary's frames whose content no client has seen, raw, in the order it emitted them. They
+   * stay kept until `adoptSecondary`; the pair table still stands for translating them.
+   */
+  takeSecondary(emit: EmitSecondary): void {
+    const { store, flows } = this.#ledger;
+    for (let frame = store.oldest(Side.SECONDARY); frame !== NONE; frame = store.newer(frame)) {
+      if (this.#isTcp(frame) && !this.#tcp.isUnseen(frame)) continue;
+      this.#emitKept(frame, emit);
+    }
+    for (let slot = 0; slot < flows.slotsUsed; slot += 1) {
+      if (!flows.isLive(slot)) continue;
+      const frame = flows.state.ackFrameSecondary[slot]!;
+      if (frame !== NONE && flows.state.has(slot, FlowFlag.SEEN_PRIMARY)) this.#emitKept(frame, emit);
+    }
+  }
+
+  /** The secondary is today's primary: the client table takes the pair table in, the pair table is identity. */
+  adoptSecondary(): void {
+    const { flows } = this.#ledger;
+    this.dropPrimary();
+    for (let slot = 0; slot < flows.slotsUsed; slot += 1) {
+      if (flows.isLive(slot)) this.#tcp.state.adoptSecondary(slot);
+    }
+    this.#ledger.beginEpoch();
+  }
+
+  #holdUnknown(view: FrameView, nowMs: number): Verdict {
+    return this.#ledger.hold(view, NONE, nowMs) === NONE ? Verdict.DIVERGED : Verdict.HOLD;
+  }
+
+  #isTcp(frame: number): boolean {
+    return this.#ledger.open(frame).kind === FrameKind.TCP;
+  }
+
+  #emitKept(frame: number, emit: EmitSecondary): void {
+    const { store } = this.#ledger;
+    const vnetHeaderBytes = store.vnetHeaderBytes(frame);
+    emit(store.buffer(frame), store.start(frame), store.length(frame), vnetHeaderBytes, store.flow[frame]!);
+  }
+
+  #releaseHeld(reason: ReleaseReason, nowMs: number): void {
+    const { store } = this.#ledger;
+    for (let frame = store.oldest(Side.PRIMARY); frame !== NONE; frame = store.oldest(Side.PRIMARY)) {
+      const flow = store.flow[frame]!;
+      const view = this.#ledger.open(frame);
+      const heldMs = nowMs - store.atMs[frame]!;
+      if (view.kind === FrameKind.TCP && flow !== NONE) this.#tcp.release(view, flow, reason, heldMs);
+      else this.#ledger.release(view, flow, reason, heldMs);
+      this.#ledger.dropFirst(frame, flow);
+    }
+  }
+
+  #tickPrimary(nowMs: number): void {
+    const { store, limits, state } = this.#ledger;
+    let frame = store.oldest(Side.PRIMARY);
+    for (let step = 0; frame !== NONE && step < TICK_FRAMES_MAX; step += 1) {
+      const ageMs = nowMs - store.atMs[frame]!;
+      if (ageMs < limits.reorderMsMax) return;
+      const newer = store.newer(frame);
+      const flow = store.flow[frame]!;
+      const isHead = flow === NONE || state.primaryFirst[flow] === frame;
+      if (!isHead || (flow !== NONE && state.has(flow, FlowFlag.BLOCKED))) {
+        frame = newer;
+        continue;
+      }
+      // settling may release any number of the flow's frames, `newer` among them: look again from the oldest
+      frame = this.#tickHead(frame, flow, ageMs, nowMs) ? store.oldest(Side.PRIMARY) : newer;
+    }
+  }
+
+  /** Returns whether frames were released. */
+  #tickHead(frame: number, flow: number, ageMs: number, nowMs: number): boolean {
+    const { store, limits, lag, state } = this.#ledger;
+    const view = this.#ledger.open(frame);
+    if (flow === NONE) {
+      const reason = hasFlow(view) ? 'limit' : 'unknown';
+      if (ageMs >= lag.holdMs) this.#ledger.diverge(reason, view, flow, -1, NO_BYTES, NO_BYTES, nowMs);
+      return false;
+    }
+    let holdMs = lag.holdMs;
+    if (view.kind === FrameKind.TCP) {
+      const waiting = this.#tcp.settle(flow, nowMs);
+      if (state.primaryFirst[flow] !== frame) return true;
+      if (waiting === Waiting.ACKNOWLEDGEMENT) holdMs = limits.holdMsMax;
+    } else {
+      this.#datagram.checkReordered(flow, nowMs);
+    }
+    if (ageMs < holdMs || state.has(flow, FlowFlag.REPORTED)) return false;
+    const head = this.#ledger.open(frame);
+    const own = store
+      .buffer(frame)
+      .subarray(head.payload, Math.min(head.payload + 32, head.payload + head.payloadBytes));
+    this.#ledger.diverge('primary-only', head, flow, -1, Uint8Array.from(own), NO_BYTES, nowMs);
+    return false;
+  }
+
+  #tickSecondary(nowMs: number): void {
+    const { store, lag, state } = this.#ledger;
+    let frame = store.oldest(Side.SECONDARY);
+    for (let step = 0; frame !== NONE && step < TICK_FRAMES_MAX; step += 1, frame = store.newer(frame)) {
+      if (nowMs - store.atMs[frame]! < lag.holdMs) return;
+      const flow = store.flow[frame]!;
+      // while the primary's output waits, its own timer counts
+      if (state.has(flow, FlowFlag.REPORTED) || state.primaryFirst[flow] !== NONE) continue;
+      if ((store.marks[frame]! & FrameMark.MATCHED) !== 0) continue;
+      const view = this.#ledger.open(frame);
+      const other = store
+        .buffer(frame)
+        .subarray(view.payload, Math.min(view.payload + 32, view.payload + view.payloadBytes));
+      this.#ledger.diverge('secondary-only', view, flow, -1, NO_BYTES, Uint8Array.from(other), nowMs);
+    }
+  }
+}
+
+/** Does a frame of this kind belong to a flow of the flow table? */
+export function hasFlow(view: FrameView): boolean {
+  return view.kind >= FrameKind.TCP && view.kind <= FrameKind.IP_OTHER && view.kind !== FrameKind.FRAGMENT;
+}

@@ -1,0 +1,146 @@
+/**
+ * Comparing datagrams: UDP, ICMP, ICMPv6 and every other IP protocol. Within a flow they match as a multiset, whatever
+ * their order on the secondary's side, and leave in the primary's order (T15). Headers that each VM fills in on its own
+ * (IP id, TTL, TOS, flow label, checksums) are not compared (T16, T18).
+ */
+import type { FlowState } from '../flow/flow-state.js';
+import { FrameKind, FrameView } from '../wire/frame-view.js';
+import { parseQuoted } from '../wire/quoted.js';
+import { FrameMark, NONE } from './hold-store.js';
+import { excerpt, firstDifference, type Ledger } from './ledger.js';
+import { type ReleaseReason, Verdict } from './verdict.js';
+
+/** Datagrams of the other side looked at for one that is the same. */
+const SEARCH_FRAMES_MAX = 256;
+/** Of a quoted TCP header, ports and sequence number are the client's own; the rest is translated for the secondary. */
+const QUOTED_TCP_BYTES = 8;
+
+export class DatagramComparator {
+  readonly #ledger: Ledger;
+  readonly #flows: FlowState;
+  readonly #quoted = new FrameView();
+  /** What is compared of the frame looked at last: bytes [#from, #to) and a word told apart by kind. */
+  #from = 0;
+  #to = 0;
+  #tag = 0;
+
+  constructor(ledger: Ledger) {
+    this.#ledger = ledger;
+    this.#flows = ledger.state;
+  }
+
+  primary(view: FrameView, flow: number, nowMs: number): Verdict {
+    const { store, lag } = this.#ledger;
+    this.#delimit(view);
+    const partner = this.#find(this.#flows.secondaryFirst[flow]!, view.bytes);
+    if (partner !== NONE && this.#flows.primaryFirst[flow] === NONE) {
+      lag.sample(nowMs - store.atMs[partner]!);
+      this.#ledger.dropSecondary(partner, flow);
+      this.#ledger.release(view, flow, 'matched', 0);
+      return Verdict.RELEASE;
+    }
+    const frame = this.#ledger.hold(view, flow, nowMs);
+    if (frame === NONE) return Verdict.DIVERGED;
+    this.#describe(frame, view);
+    if (partner !== NONE) this.#marry(frame, partner);
+    return Verdict.HOLD;
+  }
+
+  secondary(view: FrameView, flow: number, nowMs: number): void {
+    this.#delimit(view);
+    const partner = this.#find(this.#flows.primaryFirst[flow]!, view.bytes);
+    const { store } = this.#ledger;
+    if (partner !== NONE && partner === this.#flows.primaryFirst[flow]) {
+      // its turn has come: the secondary's copy need not even be stored
+      store.marks[partner] = FrameMark.MATCHED;
+      store.ack[partner] = NONE;
+      this.#settle(flow, nowMs);
+      return;
+    }
+    const frame = this.#ledger.keepLast(view, flow, nowMs);
+    if (frame === NONE) return;
+    this.#describe(frame, view);
+    if (partner !== NONE) this.#marry(partner, frame);
+  }
+
+  release(view: FrameView, flow: number, reason: ReleaseReason, heldMs: number): void {
+    this.#ledger.release(view, flow, reason, heldMs);
+  }
+
+  /** The flow's oldest datagram and one of the secondary have both been waiting, and differ. */
+  checkReordered(flow: number, nowMs: number): void {
+    const { store, limits } = this.#ledger;
+    const frame = this.#flows.primaryFirst[flow]!;
+    if (frame === NONE || (store.marks[frame]! & FrameMark.MATCHED) !== 0) return;
+    let other = this.#flows.secondaryFirst[flow]!;
+    for (let step = 0; other !== NONE && step < SEARCH_FRAMES_MAX; step += 1, other = store.next[other]!) {
+      if ((store.marks[other]! & FrameMark.MATCHED) === 0) break;
+    }
+    if (other === NONE || nowMs - store.atMs[other]! < limits.reorderMsMax) return;
+    const a = store.buffer(frame);
+    const b = store.buffer(other);
+    const aAt = store.payloadAt(frame);
+    const bAt = store.payloadAt(other);
+    const length = Math.min(store.payloadBytes[frame]!, store.payloadBytes[other]!);
+    const same = firstDifference(a, aAt, b, bAt, length);
+    const reason = same === length && store.seq[frame] === store.seq[other] ? 'length' : 'payload';
+    const own = excerpt(a, aAt + same, aAt + store.payloadBytes[frame]!);
+    const others = excerpt(b, bAt + same, bAt + store.payloadBytes[other]!);
+    this.#ledger.diverge(reason, this.#ledger.open(frame), flow, same, own, others, nowMs);
+  }
+
+  /** Releases the matched datagrams at the head of the flow. */
+  #settle(flow: number, nowMs: number): void {
+    const { store, lag } = this.#ledger;
+    for (;;) {
+      const frame = this.#flows.primaryFirst[flow]!;
+      if (frame === NONE || (store.marks[frame]! & FrameMark.MATCHED) === 0) return;
+      const partner = store.ack[frame]!;
+      if (partner !== NONE) this.#ledger.dropSecondary(partner, flow);
+      const heldMs = nowMs - store.atMs[frame]!;
+      lag.sample(heldMs);
+      this.#ledger.release(this.#ledger.open(frame), flow, 'matched', heldMs);
+      this.#ledger.dropFirst(frame, flow);
+    }
+  }
+
+  /** The primary's `frame` waits for its turn; its like of the secondary is kept until then. */
+  #marry(frame: number, partner: number): void {
+    const { store } = this.#ledger;
+    store.marks[frame] = store.marks[frame]! | FrameMark.MATCHED;
+    store.marks[partner] = store.marks[partner]! | FrameMark.MATCHED;
+    store.ack[frame] = partner;
+  }
+
+  /** The first unmatched frame of a list that is the same as what `#delimit` marked out in `bytes`. */
+  #find(first: number, bytes: Buffer): number {
+    const { store } = this.#ledger;
+    const length = this.#to - this.#from;
+    let frame = first;
+    for (let step = 0; frame !== NONE && step < SEARCH_FRAMES_MAX; step += 1, frame = store.next[frame]!) {
+      if ((store.marks[frame]! & FrameMark.MATCHED) !== 0) continue;
+      if (store.payloadBytes[frame] !== length || store.seq[frame] !== this.#tag) continue;
+      const at = store.payloadAt(frame);
+      if (bytes.compare(store.buffer(frame), at, at + length, this.#from, this.#to) === 0) return frame;
+    }
+    return NONE;
+  }
+
+  #describe(frame: number, view: FrameView): void {
+    this.#ledger.store.describe(frame, view, this.#from, this.#to - this.#from, this.#tag);
+  }
+
+  #delimit(view: FrameView): void {
+    this.#tag = 0;
+    this.#from = view.payload;
+    this.#to = view.payload + view.payloadBytes;
+    if (view.icmpType >= 0) {
+      this.#tag = (view.icmpType << 8) | view.icmpCode;
+      this.#from = view.l4 + 4;
+      this.#to = view.l3End;
+      if (parseQuoted(view, this.#quoted) && this.#quoted.kind === FrameKind.TCP) {
+        this.#to = this.#quoted.l4 + QUOTED_TCP_BYTES;
+      }
+    }
+  }
+}

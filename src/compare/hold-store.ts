@@ -1,0 +1,209 @@
+/**
+ * Every frame that waits: the primary's held ones and the secondary's kept ones. A frame is a small number; each is in
+ * one list of its side in emission order, and in one list of its flow. Nothing is allocated per frame.
+ */
+import type { VnetHeaderBytes } from '../link/link.js';
+import type { FrameView } from '../wire/frame-view.js';
+import { Arena, BLOCK_BYTES_MAX } from './arena.js';
+
+export const Side = { PRIMARY: 0, SECONDARY: 1 } as const;
+export type Side = (typeof Side)[keyof typeof Side];
+
+/** No frame. */
+export const NONE = -1;
+
+export const FrameMark = {
+  /** Datagrams: the other side has the same; the primary's may leave when it is its turn. */
+  MATCHED: 1,
+  /** Not in any list: it stands in a column of its flow. */
+  SOLITARY: 2,
+} as const;
+
+export interface HoldLimits {
+  readonly heldFramesMax: number;
+  readonly heldBytesMax: number;
+}
+
+export class HoldStore {
+  /** Frames and bytes (vnet headers included) by side. */
+  readonly frames = new Int32Array(2);
+  readonly bytes = new Float64Array(2);
+
+  readonly flow: Int32Array;
+  readonly side: Uint8Array;
+  readonly marks: Uint8Array;
+  readonly atMs: Float64Array;
+  /** TCP of the secondary: raw position, payload bytes, flags; datagrams: bytes that are compared, in `payloadBytes`. */
+  readonly seq: Int32Array;
+  readonly ack: Int32Array;
+  readonly payloadBytes: Int32Array;
+  readonly tcpFlags: Uint8Array;
+  /** Neighbours in the flow's list. */
+  readonly previous: Int32Array;
+  readonly next: Int32Array;
+
+  readonly #limits: HoldLimits;
+  readonly #arena: Arena;
+  readonly #address: Float64Array;
+  readonly #length: Int32Array;
+  readonly #vnetHeaderBytes: Uint8Array;
+  readonly #payloadAt: Int32Array;
+  readonly #older: Int32Array;
+  readonly #newer: Int32Array;
+  readonly #oldest = new Int32Array(2).fill(NONE);
+  readonly #newest = new Int32Array(2).fill(NONE);
+  readonly #free: Int32Array;
+  #freeCount = 0;
+  #frameCeiling = 0;
+
+  constructor(limits: HoldLimits) {
+    this.#limits = limits;
+    this.#arena = new Arena(limits.heldBytesMax);
+    const words = (): Int32Array => new Int32Array(limits.heldFramesMax);
+    this.flow = words();
+    this.side = new Uint8Array(limits.heldFramesMax);
+    this.marks = new Uint8Array(limits.heldFramesMax);
+    this.atMs = new Float64Array(limits.heldFramesMax);
+    this.seq = words();
+    this.ack = words();
+    this.payloadBytes = words();
+    this.tcpFlags = new Uint8Array(limits.heldFramesMax);
+    this.previous = words();
+    this.next = words();
+    this.#address = new Float64Array(limits.heldFramesMax);
+    this.#length = words();
+    this.#vnetHeaderBytes = new Uint8Array(limits.heldFramesMax);
+    this.#payloadAt = words();
+    this.#older = words();
+    this.#newer = words();
+    this.#free = words();
+  }
+
+  get totalFrames(): number {
+    return this.frames[0]! + this.frames[1]!;
+  }
+
+  get totalBytes(): number {
+    return this.bytes[0]! + this.bytes[1]!;
+  }
+
+  /**
+   * Copies the frame, its vnet header included, to the end of its side's emission order; NONE when a limit is reached.
+   * The caller links it into its flow's list.
+   */
+  add(view: FrameView, side: Side, flow: number, nowMs: number): number {
+    const frame = this.addSolitary(view, side, flow, nowMs);
+    if (frame === NONE) return NONE;
+    this.marks[frame] = 0;
+    const newest = this.#newest[side]!;
+    this.#older[frame] = newest;
+    this.#newer[frame] = NONE;
+    if (newest === NONE) this.#oldest[side] = frame;
+    else this.#newer[newest] = frame;
+    this.#newest[side] = frame;
+    return frame;
+  }
+
+  /** Copies the frame without a place in the emission order. */
+  addSolitary(view: FrameView, side: Side, flow: number, nowMs: number): number {
+    const bytes = view.end - view.start + view.vnetHeaderBytes;
+    if (bytes > BLOCK_BYTES_MAX || this.totalBytes + bytes > this.#limits.heldBytesMax) return NONE;
+    const frame = this.#freshFrame();
+    if (frame === NONE) return NONE;
+    const address = this.#arena.allocate(bytes);
+    if (address === -1) {
+      this.#free[this.#freeCount] = frame;
+      this.#freeCount += 1;
+      return NONE;
+    }
+    const target = this.#arena.offset(address);
+    view.bytes.copy(this.#arena.buffer(address), target, view.start - view.vnetHeaderBytes, view.end);
+    this.#address[frame] = address;
+    this.#length[frame] = view.end - view.start;
+    this.#vnetHeaderBytes[frame] = view.vnetHeaderBytes;
+    this.#payloadAt[frame] = target + view.vnetHeaderBytes + view.payload - view.start;
+    this.flow[frame] = flow;
+    this.side[frame] = side;
+    this.marks[frame] = FrameMark.SOLITARY;
+    this.atMs[frame] = nowMs;
+    this.seq[frame] = view.seq;
+    this.ack[frame] = view.ack;
+    this.payloadBytes[frame] = view.payloadBytes;
+    this.tcpFlags[frame] = view.tcpFlags & 0xff;
+    this.previous[frame] = NONE;
+    this.next[frame] = NONE;
+    this.frames[side] = this.frames[side]! + 1;
+    this.bytes[side] = this.bytes[side]! + bytes;
+    return frame;
+  }
+
+  /** Datagrams: which bytes of the frame in `view` are compared, and a word that must be equal too. */
+  describe(frame: number, view: FrameView, at: number, bytes: number, tag: number): void {
+    this.#payloadAt[frame] = this.start(frame) + at - view.start;
+    this.payloadBytes[frame] = bytes;
+    this.seq[frame] = tag;
+  }
+
+  /** Forgets the frame. The caller has taken it out of its flow's list. */
+  remove(frame: number): void {
+    const side = this.side[frame]!;
+    if ((this.marks[frame]! & FrameMark.SOLITARY) === 0) {
+      const older = this.#older[frame]!;
+      const newer = this.#newer[frame]!;
+      if (older === NONE) this.#oldest[side] = newer;
+      else this.#newer[older] = newer;
+      if (newer === NONE) this.#newest[side] = older;
+      else this.#older[newer] = older;
+    }
+    this.frames[side] = this.frames[side]! - 1;
+    this.bytes[side] = this.bytes[side]! - this.storedBytes(frame);
+    this.#arena.free(this.#address[frame]!);
+    this.#free[this.#freeCount] = frame;
+    this.#freeCount += 1;
+  }
+
+  /** The side's frame that was emitted first, and the one emitted after `frame`; NONE at the end. */
+  oldest(side: Side): number {
+    return this.#oldest[side]!;
+  }
+
+  newer(frame: number): number {
+    return this.#newer[frame]!;
+  }
+
+  /** The buffer that holds the frame, where it starts in it (after any vnet header), and its length. */
+  buffer(frame: number): Buffer {
+    return this.#arena.buffer(this.#address[frame]!);
+  }
+
+  start(frame: number): number {
+    return this.#arena.offset(this.#address[frame]!) + this.#vnetHeaderBytes[frame]!;
+  }
+
+  length(frame: number): number {
+    return this.#length[frame]!;
+  }
+
+  vnetHeaderBytes(frame: number): VnetHeaderBytes {
+    return this.#vnetHeaderBytes[frame] === 0 ? 0 : 10;
+  }
+
+  /** Where the payload starts in `buffer(frame)`. */
+  payloadAt(frame: number): number {
+    return this.#payloadAt[frame]!;
+  }
+
+  storedBytes(frame: number): number {
+    return this.#length[frame]! + this.#vnetHeaderBytes[frame]!;
+  }
+
+  #freshFrame(): number {
+    if (this.#freeCount > 0) {
+      this.#freeCount -= 1;
+      return this.#free[this.#freeCount]!;
+    }
+    if (this.#frameCeiling >= this.#limits.heldFramesMax) return NONE;
+    this.#frameCeiling += 1;
+    return this.#frameCeiling - 1;
+  }
+}

@@ -1,0 +1,329 @@
+/**
+ * Comparing TCP: the primary's segments leave in its order, each when the secondary has produced what it carries and
+ * has shown what it acknowledges (the release predicate, traps T1 to T5 and T10 to T14).
+ */
+import { FlowFlag, type FlowState } from '../flow/flow-state.js';
+import { type FrameView, TcpFlag } from '../wire/frame-view.js';
+import { FrameMark, NONE, Side } from './hold-store.js';
+import type { Ledger } from './ledger.js';
+import { OwedAck } from './owed-ack.js';
+import { Gate, TcpGate } from './tcp-gate.js';
+import { Match, TcpMatch } from './tcp-match.js';
+import { keptEnd, TcpState } from './tcp-state.js';
+import { type ReleaseReason, Verdict } from './verdict.js';
+
+/** What the primary's oldest held segment of a flow waits for. */
+export const Waiting = {
+  NOTHING: 0,
+  /** The secondary's bytes. */
+  CONTENT: 1,
+  /** The secondary's acknowledgement or window: never a reason for an early checkpoint (T2). */
+  ACKNOWLEDGEMENT: 2,
+  /** A commit. */
+  COMMIT: 3,
+} as const;
+export type Waiting = (typeof Waiting)[keyof typeof Waiting];
+
+/** Frames walked to find the place of one that came out of order. */
+const REORDER_FRAMES_MAX = 1024;
+const NO_BYTES = new Uint8Array(0);
+
+export class TcpComparator {
+  readonly state: TcpState;
+  readonly #ledger: Ledger;
+  readonly #flows: FlowState;
+  readonly #match: TcpMatch;
+  readonly #gate: TcpGate;
+  readonly #owed: OwedAck;
+
+  constructor(ledger: Ledger) {
+    this.#ledger = ledger;
+    this.#flows = ledger.state;
+    this.state = new TcpState(ledger);
+    this.#match = new TcpMatch(ledger, this.state);
+    this.#gate = new TcpGate(ledger.state);
+    this.#owed = new OwedAck(ledger, this.state, this.#gate);
+  }
+
+  /** The frame leaves uncompared. */
+  watch(view: FrameView, flow: number): void {
+    this.#begin(view, flow);
+    this.state.notePrimary(view, flow);
+    this.state.noteShown(view, flow);
+    const end = (view.seq + view.seqLength()) | 0;
+    if (((end - this.#flows.released[flow]!) | 0) > 0) this.#flows.released[flow] = end;
+  }
+
+  primary(view: FrameView, flow: number, nowMs: number): Verdict {
+    const flows = this.#flows;
+    if (flows.primaryFirst[flow] === NONE && !flows.has(flow, FlowFlag.BLOCKED)) {
+      if (this.#judge(view, flow, 0, nowMs) === Waiting.NOTHING) {
+        this.#leave(view, flow, this.#reason(view, flow), 0);
+        flows.clear(flow, FlowFlag.HEAD_BEGUN);
+        return Verdict.RELEASE;
+      }
+    }
+    const frame = this.#ledger.hold(view, flow, nowMs);
+    return frame === NONE || flows.has(flow, FlowFlag.BLOCKED) ? Verdict.DIVERGED : Verdict.HOLD;
+  }
+
+  secondary(view: FrameView, flow: number, nowMs: number): void {
+    const isSyn = (view.tcpFlags & TcpFlag.SYN) !== 0;
+    if (isSyn && !this.state.beginSecondary(view, flow)) {
+      this.#flows.set(flow, FlowFlag.BLOCKED);
+      this.#ledger.diverge('flags', view, flow, -1, NO_BYTES, NO_BYTES, nowMs);
+      return;
+    }
+    this.state.noteSecondary(view, flow);
+    if (view.seqLength() > 0 || (view.tcpFlags & TcpFlag.RST) !== 0) this.#keep(view, flow, nowMs);
+    else this.#keepAck(view, flow, nowMs);
+    this.settle(flow, nowMs);
+    if (this.#flows.owedFrame[flow] !== NONE && !this.#flows.has(flow, FlowFlag.BLOCKED))
+      this.#owed.settle(flow);
+  }
+
+  fromClient(view: FrameView, flow: number): void {
+    const flows = this.#flows;
+    if ((view.tcpFlags & TcpFlag.SYN) !== 0) this.state.noteClientSyn(view, flow);
+    if ((view.tcpFlags & TcpFlag.FIN) !== 0) flows.set(flow, FlowFlag.CLIENT_FIN);
+    if ((view.tcpFlags & TcpFlag.RST) !== 0) flows.set(flow, FlowFlag.RESET);
+    if ((view.tcpFlags & TcpFlag.ACK) === 0 || !flows.has(flow, FlowFlag.SEEN_PRIMARY)) return;
+    const ack = (view.ack - flows.clientSeqDelta[flow]!) | 0;
+    // nobody can have more than was shown
+    if (((flows.endPrimary[flow]! - ack) | 0) < 0) return;
+    if (flows.has(flow, FlowFlag.CLIENT_ACKED) && ((ack - flows.clientAck[flow]!) | 0) <= 0) return;
+    flows.set(flow, FlowFlag.CLIENT_ACKED);
+    flows.clientAck[flow] = ack;
+    this.#ledger.record.trim(flow, ack);
+    if (!flows.has(flow, FlowFlag.BASED) || ((ack - flows.released[flow]!) | 0) <= 0) return;
+    flows.released[flow] = ack;
+    this.#trimSecondary(flow);
+  }
+
+  /** Releases what may leave now, oldest first, and says what the next one waits for. */
+  settle(flow: number, nowMs: number): Waiting {
+    const { store } = this.#ledger;
+    const flows = this.#flows;
+    for (;;) {
+      if (flows.has(flow, FlowFlag.BLOCKED)) return Waiting.COMMIT;
+      const frame = flows.primaryFirst[flow]!;
+      if (frame === NONE) return Waiting.NOTHING;
+      const view = this.#ledger.open(frame);
+      const heldMs = nowMs - store.atMs[frame]!;
+      const waiting = this.#judge(view, flow, heldMs, nowMs);
+      if (waiting !== Waiting.NOTHING) return waiting;
+      this.#ledger.lag.sample(heldMs);
+      this.#leave(view, flow, this.#reason(view, flow), heldMs);
+      this.#ledger.dropFirst(frame, flow);
+    }
+  }
+
+  /** A held frame leaves unjudged: a loaded checkpoint covers it, or the secondary is gone. The caller forgets it. */
+  release(view: FrameView, flow: number, reason: ReleaseReason, heldMs: number): void {
+    this.#begin(view, flow);
+    this.#leave(view, flow, reason, heldMs);
+  }
+
+  /** An acknowledgement that was shown lowered is shown in full: both VMs are one now, or one is left. */
+  releaseOwed(flow: number): void {
+    this.#owed.releaseNow(flow);
+  }
+
+  /** Does the kept frame carry anything that no client has seen? */
+  isUnseen(frame: number): boolean {
+    const { store } = this.#ledger;
+    const flows = this.#flows;
+    const flow = store.flow[frame]!;
+    if (!flows.has(flow, FlowFlag.BASED) || (store.tcpFlags[frame]! & TcpFlag.RST) !== 0) return true;
+    if ((store.marks[frame]! & FrameMark.SOLITARY) !== 0) return true;
+    return ((keptEnd(this.#ledger, frame) + flows.seqDelta[flow]! - flows.released[flow]!) | 0) > 0;
+  }
+
+  #judge(view: FrameView, flow: number, heldMs: number, nowMs: number): Waiting {
+    this.#begin(view, flow);
+    const match = this.#match.check(view, flow, nowMs);
+    if (match === Match.CONTRADICTED) return Waiting.COMMIT;
+    if (match === Match.WAIT) return Waiting.CONTENT;
+    const sackPatient = heldMs < this.#ledger.limits.reorderMsMax;
+    const gate = this.#gate.measure(view, flow, sackPatient);
+    if (gate === Gate.WAIT) return Waiting.ACKNOWLEDGEMENT;
+    // a newer segment of the primary settles what was owed, or owes anew
+    this.#ledger.dropSolitary(this.#flows.owedFrame, flow);
+    if (gate === Gate.LOWER) {
+      if (this.#gate.holdsBack(view)) this.#owed.owe(view, flow, nowMs);
+      this.#gate.lower(view);
+    }
+    return Waiting.NOTHING;
+  }
+
+  /** The primary's frame has come to its turn: it may begin a connection, or be the first that is seen of one. */
+  #begin(view: FrameView, flow: number): void {
+    if (this.state.beginsPrimary(view, flow)) this.state.beginPrimary(view, flow);
+    const flows = this.#flows;
+    if (flows.has(flow, FlowFlag.BASED)) return;
+    flows.set(flow, FlowFlag.BASED);
+    flows.released[flow] = view.seq;
+    flows.baseSeq[flow] = view.seq;
+  }
+
+  #reason(view: FrameView, flow: number): ReleaseReason {
+    if ((view.tcpFlags & TcpFlag.RST) !== 0) return 'matched';
+    if (view.seqLength() === 0) return 'nothing-new';
+    const fresh = (view.seq + view.seqLength() - this.#flows.released[flow]!) | 0;
+    return fresh > 0 ? 'matched' : 'retransmission';
+  }
+
+  #leave(view: FrameView, flow: number, reason: ReleaseReason, heldMs: number): void {
+    if ((view.tcpFlags & TcpFlag.RST) !== 0) {
+      const partner = this.#match.resetOfSecondary(view, flow);
+      if (partner !== NONE) this.#ledger.dropSecondary(partner, flow);
+    }
+    this.#recordBytes(view, flow);
+    this.state.notePrimary(view, flow);
+    this.state.noteShown(view, flow);
+    this.#ledger.release(view, flow, reason, heldMs);
+    if (view.seqLength() > 0) this.#markReleased(view, flow);
+    this.#dropShownAck(flow);
+  }
+
+  /** Payload that is shown for the first time goes on record. */
+  #recordBytes(view: FrameView, flow: number): void {
+    if (view.payloadBytes === 0) return;
+    const flows = this.#flows;
+    const dataSeq = (view.seq + ((view.tcpFlags >> 1) & 1)) | 0;
+    let skip = (flows.released[flow]! - dataSeq) | 0;
+    if (flows.has(flow, FlowFlag.LOOSE) && ((dataSeq - flows.looseFrom[flow]!) | 0) >= 0) {
+      skip = Math.max(skip, (flows.looseTo[flow]! - dataSeq) | 0);
+    }
+    if (skip < 0) skip = 0;
+    if (skip >= view.payloadBytes) return;
+    this.#ledger.record.append(
+      flow,
+      dataSeq + skip,
+      view.bytes,
+      view.payload + skip,
+      view.payloadBytes - skip,
+    );
+  }
+
+  #markReleased(view: FrameView, flow: number): void {
+    const flows = this.#flows;
+    const from = view.seq | 0;
+    const to = (from + view.seqLength()) | 0;
+    if (((from - flows.released[flow]!) | 0) > 0) {
+      // beyond a hole; of several such ranges one is remembered, the client's acknowledgements heal the rest
+      const touches =
+        flows.has(flow, FlowFlag.LOOSE) &&
+        ((from - flows.looseTo[flow]!) | 0) <= 0 &&
+        ((to - flows.looseFrom[flow]!) | 0) >= 0;
+      if (!touches) {
+        flows.set(flow, FlowFlag.LOOSE);
+        flows.looseFrom[flow] = from;
+        flows.looseTo[flow] = to;
+        return;
+      }
+      if (((from - flows.looseFrom[flow]!) | 0) < 0) flows.looseFrom[flow] = from;
+      if (((to - flows.looseTo[flow]!) | 0) > 0) flows.looseTo[flow] = to;
+      return;
+    }
+    if (((to - flows.released[flow]!) | 0) > 0) flows.released[flow] = to;
+    if (flows.has(flow, FlowFlag.LOOSE) && ((flows.looseFrom[flow]! - flows.released[flow]!) | 0) <= 0) {
+      if (((flows.looseTo[flow]! - flows.released[flow]!) | 0) > 0)
+        flows.released[flow] = flows.looseTo[flow]!;
+      flows.clear(flow, FlowFlag.LOOSE);
+    }
+    this.#trimSecondary(flow);
+  }
+
+  /** What the client has been shown need not be kept. A RST stays until its like has come. */
+  #trimSecondary(flow: number): void {
+    const { store } = this.#ledger;
+    const flows = this.#flows;
+    // positions of the two sides cannot be held against each other before both SYNs are known
+    if (!this.#comparable(flow)) return;
+    let frame = flows.secondaryFirst[flow]!;
+    while (frame !== NONE) {
+      const next = store.next[frame]!;
+      if ((store.tcpFlags[frame]! & TcpFlag.RST) === 0) {
+        const left = (keptEnd(this.#ledger, frame) + flows.seqDelta[flow]! - flows.released[flow]!) | 0;
+        if (left > 0) return;
+        this.#ledger.dropSecondary(frame, flow);
+      }
+      frame = next;
+    }
+  }
+
+  #comparable(flow: number): boolean {
+    const flags = this.#flows.flags[flow]!;
+    if ((flags & FlowFlag.BASED) === 0) return false;
+    return (flags & FlowFlag.PAIRED) !== 0 || (flags & (FlowFlag.SYN_PRIMARY | FlowFlag.SYN_SECONDARY)) === 0;
+  }
+
+  #keep(view: FrameView, flow: number, nowMs: number): void {
+    const { store } = this.#ledger;
+    const flows = this.#flows;
+    if ((view.tcpFlags & TcpFlag.RST) === 0 && this.#comparable(flow)) {
+      const from = (view.seq + flows.seqDelta[flow]!) | 0;
+      const to = (from + view.seqLength()) | 0;
+      const awaited = flows.has(flow, FlowFlag.HEAD_BEGUN) && ((to - flows.headCursor[flow]!) | 0) > 0;
+      const loose =
+        flows.has(flow, FlowFlag.LOOSE) &&
+        ((from - flows.looseFrom[flow]!) | 0) >= 0 &&
+        ((flows.looseTo[flow]! - to) | 0) >= 0;
+      if (!awaited && (loose || ((to - flows.released[flow]!) | 0) <= 0)) {
+        this.#ledger.duplicates += 1;
+        return;
+      }
+    }
+    let behind = flows.secondaryLast[flow]!;
+    for (let step = 0; behind !== NONE && ((store.seq[behind]! - view.seq) | 0) > 0; step += 1) {
+      if (step === REORDER_FRAMES_MAX) {
+        this.#ledger.unstorable[Side.SECONDARY] = this.#ledger.unstorable[Side.SECONDARY]! + 1;
+        this.#ledger.diverge('limit', view, flow, -1, NO_BYTES, NO_BYTES, nowMs);
+        return;
+      }
+      behind = store.previous[behind]!;
+    }
+    if (behind !== NONE && this.#repeats(view, behind)) {
+      this.#ledger.duplicates += 1;
+      return;
+    }
+    const frame = this.#ledger.keep(view, Side.SECONDARY, flow, nowMs);
+    if (frame === NONE) return;
+    const ahead = behind === NONE ? flows.secondaryFirst[flow]! : store.next[behind]!;
+    store.previous[frame] = behind;
+    store.next[frame] = ahead;
+    if (behind === NONE) flows.secondaryFirst[flow] = frame;
+    else store.next[behind] = frame;
+    if (ahead === NONE) flows.secondaryLast[flow] = frame;
+    else store.previous[ahead] = frame;
+  }
+
+  #repeats(view: FrameView, frame: number): boolean {
+    const { store } = this.#ledger;
+    const kinds = TcpFlag.SYN | TcpFlag.FIN | TcpFlag.RST;
+    return (
+      store.seq[frame] === (view.seq | 0) &&
+      store.payloadBytes[frame] === view.payloadBytes &&
+      (store.tcpFlags[frame]! & kinds) === (view.tcpFlags & kinds) &&
+      (view.tcpFlags & TcpFlag.RST) === 0
+    );
+  }
+
+  /** The newest acknowledgement that the client was not shown: after the primary's death it saves a client's timer. */
+  #keepAck(view: FrameView, flow: number, nowMs: number): void {
+    const flows = this.#flows;
+    if ((view.tcpFlags & TcpFlag.ACK) === 0) return;
+    if (flows.has(flow, FlowFlag.ACK_SHOWN) && ((view.ack - flows.ackShown[flow]!) | 0) <= 0) return;
+    this.#ledger.dropSolitary(flows.ackFrameSecondary, flow);
+    flows.ackFrameSecondary[flow] = this.#ledger.store.addSolitary(view, Side.SECONDARY, flow, nowMs);
+  }
+
+  #dropShownAck(flow: number): void {
+    const flows = this.#flows;
+    const frame = flows.ackFrameSecondary[flow]!;
+    if (frame === NONE || !flows.has(flow, FlowFlag.ACK_SHOWN)) return;
+    if (((this.#ledger.store.ack[frame]! - flows.ackShown[flow]!) | 0) > 0) return;
+    this.#ledger.dropSolitary(flows.ackFrameSecondary, flow);
+  }
+}

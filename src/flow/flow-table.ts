@@ -1,0 +1,216 @@
+/**
+ * The flow table: from a frame's key (VLAN, addresses, ports, protocol, told from the guest's side) to a slot. Open
+ * addressing over typed arrays; a slot is a stable number until it is removed, and indexes every column of `state`.
+ */
+import { FLOW_KEY_WORDS, flowKeyEquals, hashFlowKey, writeFlowKey } from '../wire/flow-key.js';
+import type { FrameView } from '../wire/frame-view.js';
+import { IpProtocol } from '../wire/numbers.js';
+import { FlowFlag, FlowState } from './flow-state.js';
+
+export interface FlowTableOptions {
+  readonly flowsMax: number;
+  /** Makes the hash unpredictable, so that nobody can craft flows that collide. */
+  readonly seed: number;
+  /** An established TCP connection is forgotten after this long without a frame. */
+  readonly flowIdleMsMax?: number;
+}
+
+/** A connection that both sides closed, or a reset one: RFC 9293's TIME-WAIT of two times 60 s (Linux: 60 s). */
+const CLOSED_IDLE_MS_MAX = 120_000;
+/** A connection whose handshake has not ended: longer than Linux retries a SYN-ACK (63 s). */
+const HALF_OPEN_IDLE_MS_MAX = 90_000;
+/** UDP, ICMP and others, which tell no end. */
+const DATAGRAM_IDLE_MS_MAX = 180_000;
+const FLOW_IDLE_MS_MAX = 7_200_000;
+/** When the table is full, this many slots are looked at for one that may make room. */
+const EVICTION_CANDIDATES = 64;
+/** A flow is put out for another only after it has been idle for this share of its limit. */
+const EVICTION_IDLE_SHARE_MIN = 0.02;
+
+export class FlowTable {
+  readonly state: FlowState;
+  readonly flowsMax: number;
+  /** Flows in the table. */
+  count = 0;
+  /** Every slot in use is below this. */
+  slotsUsed = 0;
+  /** Flows refused because the table was full; flows put out to make room; flows that ran out of time. */
+  refused = 0;
+  evicted = 0;
+  expired = 0;
+  /** Called with a slot before it is forgotten, so that others let go of what they keep for it. */
+  onRemove: ((slot: number) => void) | undefined;
+
+  readonly #seed: number;
+  readonly #flowIdleMsMax: number;
+  /** slot + 1, or 0 for an empty bucket; at most half full. */
+  readonly #buckets: Int32Array;
+  readonly #mask: number;
+  readonly #keys: Int32Array;
+  readonly #hashes: Int32Array;
+  readonly #live: Uint8Array;
+  readonly #freeSlots: Int32Array;
+  #freeCount = 0;
+  readonly #probe = new Int32Array(FLOW_KEY_WORDS);
+  #sweepAt = 0;
+
+  constructor(options: FlowTableOptions) {
+    this.flowsMax = options.flowsMax;
+    this.#seed = options.seed;
+    this.#flowIdleMsMax = options.flowIdleMsMax ?? FLOW_IDLE_MS_MAX;
+    this.state = new FlowState(options.flowsMax);
+    let buckets = 16;
+    while (buckets < options.flowsMax * 2) buckets *= 2;
+    this.#buckets = new Int32Array(buckets);
+    this.#mask = buckets - 1;
+    this.#keys = new Int32Array(options.flowsMax * FLOW_KEY_WORDS);
+    this.#hashes = new Int32Array(options.flowsMax);
+    this.#live = new Uint8Array(options.flowsMax);
+    this.#freeSlots = new Int32Array(options.flowsMax);
+  }
+
+  /** The slot of the frame's flow, or -1. */
+  find(view: FrameView, fromClient: boolean): number {
+    writeFlowKey(view, fromClient, this.#probe, 0);
+    return this.#lookUp(hashFlowKey(this.#probe, 0, this.#seed) | 0);
+  }
+
+  /**
+   * The slot of the frame's flow, made if need be; -1 when the table is full of flows that cannot go. Frames without a
+   * flow (ARP, malformed and the like) must not be asked for.
+   */
+  findOrAdd(view: FrameView, fromClient: boolean, nowMs: number): number {
+    writeFlowKey(view, fromClient, this.#probe, 0);
+    const hash = hashFlowKey(this.#probe, 0, this.#seed) | 0;
+    const found = this.#lookUp(hash);
+    if (found !== -1) {
+      this.state.touchedAtMs[found] = nowMs;
+      return found;
+    }
+    const slot = this.#freshSlot(nowMs);
+    if (slot === -1) {
+      this.refused += 1;
+      return -1;
+    }
+    this.#keys.set(this.#probe, slot * FLOW_KEY_WORDS);
+    this.#hashes[slot] = hash;
+    this.#live[slot] = 1;
+    this.state.reset(slot, view.ipProtocol & 0xff, nowMs);
+    let bucket = hash & this.#mask;
+    while (this.#buckets[bucket] !== 0) bucket = (bucket + 1) & this.#mask;
+    this.#buckets[bucket] = slot + 1;
+    this.count += 1;
+    return slot;
+  }
+
+  touch(slot: number, nowMs: number): void {
+    this.state.touchedAtMs[slot] = nowMs;
+  }
+
+  isLive(slot: number): boolean {
+    return slot >= 0 && slot < this.flowsMax && this.#live[slot] === 1;
+  }
+
+  remove(slot: number): void {
+    if (!this.isLive(slot)) return;
+    this.onRemove?.(slot);
+    let hole = this.#hashes[slot]! & this.#mask;
+    while (this.#buckets[hole] !== slot + 1) hole = (hole + 1) & this.#mask;
+    this.#closeHole(hole);
+    this.#live[slot] = 0;
+    this.#freeSlots[this.#freeCount] = slot;
+    this.#freeCount += 1;
+    this.count -= 1;
+  }
+
+  /**
+   * Looks at up to `budget` slots, going round, and forgets the flows whose idle time is over: by the state of the TCP
+   * connection, never one with frames held. Returns how many went.
+   */
+  expire(nowMs: number, budget: number): number {
+    let gone = 0;
+    for (let step = Math.min(budget, this.slotsUsed); step > 0; step -= 1) {
+      this.#sweepAt = this.#sweepAt + 1 < this.slotsUsed ? this.#sweepAt + 1 : 0;
+      const slot = this.#sweepAt;
+      if (this.#live[slot] !== 1 || this.#idleShare(slot, nowMs) < 1) continue;
+      this.remove(slot);
+      gone += 1;
+    }
+    this.expired += gone;
+    return gone;
+  }
+
+  #lookUp(hash: number): number {
+    let bucket = hash & this.#mask;
+    for (;;) {
+      const entry = this.#buckets[bucket]!;
+      if (entry === 0) return -1;
+      const slot = entry - 1;
+      if (this.#hashes[slot] === hash && flowKeyEquals(this.#keys, slot * FLOW_KEY_WORDS, this.#probe, 0)) {
+        return slot;
+      }
+      bucket = (bucket + 1) & this.#mask;
+    }
+  }
+
+  #freshSlot(nowMs: number): number {
+    if (this.#freeCount === 0 && this.slotsUsed < this.flowsMax) {
+      this.slotsUsed += 1;
+      return this.slotsUsed - 1;
+    }
+    if (this.#freeCount === 0) this.#evictOne(nowMs);
+    if (this.#freeCount === 0) return -1;
+    this.#freeCount -= 1;
+    return this.#freeSlots[this.#freeCount]!;
+  }
+
+  /** Of a few flows, the one that has used up most of its idle time goes. */
+  #evictOne(nowMs: number): void {
+    let chosen = -1;
+    let chosenShare = EVICTION_IDLE_SHARE_MIN;
+    for (let step = Math.min(EVICTION_CANDIDATES, this.slotsUsed); step > 0; step -= 1) {
+      this.#sweepAt = this.#sweepAt + 1 < this.slotsUsed ? this.#sweepAt + 1 : 0;
+      const share = this.#idleShare(this.#sweepAt, nowMs);
+      if (share <= chosenShare) continue;
+      chosen = this.#sweepAt;
+      chosenShare = share;
+    }
+    if (chosen === -1) return;
+    this.remove(chosen);
+    this.evicted += 1;
+  }
+
+  /** Idle time as a share of what the flow's state allows; 0 for a flow that must stay. */
+  #idleShare(slot: number, nowMs: number): number {
+    const { state } = this;
+    if (state.holds(slot)) return 0;
+    const idleMs = nowMs - state.touchedAtMs[slot]!;
+    if (state.ipProtocol[slot] !== IpProtocol.TCP) return idleMs / DATAGRAM_IDLE_MS_MAX;
+    const flags = state.flags[slot]!;
+    const closed =
+      (flags & FlowFlag.RESET) !== 0 ||
+      ((flags & FlowFlag.FIN_PRIMARY) !== 0 && (flags & FlowFlag.CLIENT_FIN) !== 0);
+    if (closed) return idleMs / CLOSED_IDLE_MS_MAX;
+    // what a failover left must be translated for as long as the connection lives (T7)
+    if ((flags & FlowFlag.CLIENT_TRANSLATED) !== 0) return 0;
+    const established = (flags & FlowFlag.SEEN_PRIMARY) !== 0 && (flags & FlowFlag.CLIENT_ACKED) !== 0;
+    return idleMs / (established ? this.#flowIdleMsMax : HALF_OPEN_IDLE_MS_MAX);
+  }
+
+  /** Linear probing without tombstones: later entries of the run move up into the hole. */
+  #closeHole(from: number): void {
+    let hole = from;
+    let bucket = (hole + 1) & this.#mask;
+    for (;;) {
+      const entry = this.#buckets[bucket]!;
+      if (entry === 0) break;
+      const home = this.#hashes[entry - 1]! & this.#mask;
+      if (((bucket - home) & this.#mask) >= ((bucket - hole) & this.#mask)) {
+        this.#buckets[hole] = entry;
+        hole = bucket;
+      }
+      bucket = (bucket + 1) & this.#mask;
+    }
+    this.#buckets[hole] = 0;
+  }
+}

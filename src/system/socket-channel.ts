@@ -1,6 +1,7 @@
 /** Channels over unix and TCP sockets. */
-import { chmod, chown, lstat, readFile, unlink } from 'node:fs/promises';
+import { chmod, chown, lstat, unlink } from 'node:fs/promises';
 import { createServer, connect as netConnect, type Server, type Socket } from 'node:net';
+import { groupId } from './accounts.js';
 import type {
   Address,
   ChannelHandler,
@@ -111,16 +112,6 @@ async function removeStaleSocketFile(path: string): Promise<void> {
   await unlink(path).catch(() => undefined);
 }
 
-async function groupId(group: string | number): Promise<number> {
-  if (typeof group === 'number') return group;
-  if (/^\d+$/.test(group)) return Number(group);
-  for (const line of (await readFile('/etc/group', 'utf8')).split('\n')) {
-    const [name, , id] = line.split(':');
-    if (name === group) return Number(id);
-  }
-  throw new Error(`no group named ${group}`);
-}
-
 function opened(server: Server, address: Address): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
@@ -136,7 +127,7 @@ async function listenSocket(
   accept: (channel: DuplexChannel) => void,
   options: ListenOptions = {},
 ): Promise<ChannelServer> {
-  const gid = options.group === undefined ? undefined : await groupId(options.group);
+  const gid = options.group === undefined ? undefined : groupId(options.group);
   if ('unix' in address) await removeStaleSocketFile(address.unix);
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) =>
     accept(new SocketChannel(socket)),

@@ -10,9 +10,11 @@ export const ERROR_CODES = {
   COLO_ERR_LINK_URL: 'a link URL has an unknown scheme or a malformed part',
   COLO_ERR_LINK_OPEN: 'a link could not be opened; the proxy keeps retrying',
   COLO_ERR_LINK_LOST: 'an open link went down or its peer closed it; the proxy reopens it',
-  COLO_ERR_LINK_FRAMING: 'a stream link carried an impossible frame length; the connection is dropped and made anew',
+  COLO_ERR_LINK_FRAMING:
+    'a stream link carried an impossible frame length; the connection is dropped and made anew',
   COLO_ERR_TAP_OPEN: 'a TAP interface could not be created or opened (privileges, name, kernel module)',
-  COLO_ERR_TAP_IN_USE: 'a TAP has an address, a bridge master or another holder: it must belong to the proxy alone',
+  COLO_ERR_TAP_IN_USE:
+    'a TAP has an address, a bridge master or another holder: it must belong to the proxy alone',
   COLO_ERR_TAP_ISOLATE: "the host's own stack could not be kept off a VM's tap",
   COLO_ERR_MTU: 'the MTUs of the client side and the VM side differ or a frame exceeds them',
   COLO_ERR_QMP_CONNECT: 'the QMP socket cannot be reached',
@@ -25,6 +27,7 @@ export const ERROR_CODES = {
   COLO_ERR_PHASE_LIMIT: 'a phase of the checkpoint ran out of time',
   COLO_ERR_ADDON: 'the native addon is missing or does not fit this Node.js',
   COLO_ERR_HTTP_LISTEN: 'the admin address cannot be listened on',
+  COLO_ERR_CAPTURE: 'a file is no packet capture this can read (pcap, pcapng)',
   COLO_ERR_RUNTIME_DIR: 'the runtime directory cannot be made or used',
 } as const;
 

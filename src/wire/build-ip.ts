@@ -77,13 +77,6 @@ function ipBytes(ip: IpAddress): Uint8Array {
   return bytes;
 }
 
-/** The tags that FrameView.vlan stands for: none, one, or a service tag (802.1ad) and one within it. */
-export function vlanTags(vlan: number): VlanTag[] {
-  if (vlan === 0) return [];
-  if (vlan < 4096) return [{ vid: vlan }];
-  return [{ vid: Math.floor(vlan / 4096), tpid: EtherType.QINQ }, { vid: vlan % 4096 }];
-}
-
 /** An Ethernet II frame around `payload`. */
 export function buildEthernet(fields: EthernetFields, etherType: number, payload: Uint8Array): Buffer {
   const vlans = fields.vlans ?? [];

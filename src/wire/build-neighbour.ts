@@ -1,10 +1,11 @@
 /** ARP, RARP and neighbour discovery frames: what announces an address or asks for one (trap T19). */
 import { parseIpAddress, parseMac } from './addresses.js';
 import { ARP_BYTES, ArpField, ArpOperation } from './arp.js';
-import { buildEthernet, type EthernetFields, type IpAddress, type MacAddress, vlanTags } from './build-ip.js';
+import { buildEthernet, type EthernetFields, type IpAddress, type MacAddress } from './build-ip.js';
 import { buildIcmp } from './build-transport.js';
 import { writeU16 } from './bytes.js';
 import { EtherType, Icmpv6Type } from './numbers.js';
+import { vlanTags } from './vlan.js';
 
 const BROADCAST_MAC = Buffer.from('ffffffffffff', 'hex');
 const ZERO_MAC = Buffer.alloc(6);

@@ -2,3 +2,4 @@
 export * from './build-ip.js';
 export * from './build-neighbour.js';
 export * from './build-transport.js';
+export * from './vlan.js';

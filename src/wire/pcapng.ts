@@ -1,0 +1,167 @@
+/** pcapng (draft-ietf-opsawg-pcapng): blocks, of which sections, interfaces and packets are read, the rest passed over. */
+import { CAPTURED_BYTES_MAX, type Capture, type CapturedFrame, captureError } from './capture.js';
+
+const BlockType = {
+  SECTION_HEADER: 0x0a0d0d0a,
+  INTERFACE: 1,
+  /** Obsolete, still found in old files. */
+  PACKET: 2,
+  SIMPLE_PACKET: 3,
+  ENHANCED_PACKET: 6,
+} as const;
+
+const BYTE_ORDER_MAGIC = 0x1a2b3c4d;
+/** Type, length, and the length again at the end. */
+const BLOCK_BYTES_MIN = 12;
+const BLOCK_BYTES_MAX = 16 * 1024 * 1024;
+const INTERFACES_MAX = 4096;
+const OPTION_END = 0;
+const OPTION_TIME_RESOLUTION = 9;
+const DEFAULT_UNITS_PER_MS = 1e3;
+
+interface Interface {
+  readonly linkType: number;
+  readonly snapBytes: number;
+  readonly unitsPerMs: number;
+}
+
+/** undefined when the file does not begin with a section header. */
+export function readPcapng(file: Buffer): Capture | undefined {
+  if (file.length < 4 || file.readUInt32BE(0) !== BlockType.SECTION_HEADER) return undefined;
+  return new PcapngReader(file).read();
+}
+
+class PcapngReader {
+  readonly #file: Buffer;
+  #isLittle = true;
+  #interfaces: Interface[] = [];
+  readonly #linkTypes: number[] = [];
+  readonly #frames: CapturedFrame[] = [];
+
+  constructor(file: Buffer) {
+    this.#file = file;
+  }
+
+  read(): Capture {
+    let trouble: string | undefined;
+    let at = 0;
+    while (at < this.#file.length && trouble === undefined) {
+      const bytes = this.#blockBytes(at);
+      trouble = typeof bytes === 'string' ? bytes : this.#readBlock(at, at + bytes);
+      if (typeof bytes === 'number') at += bytes;
+    }
+    if (this.#linkTypes.length === 0) throw captureError(trouble ?? 'it names no interface');
+    return { format: 'pcapng', linkTypes: this.#linkTypes, frames: this.#frames, trouble };
+  }
+
+  #u32(at: number): number {
+    return this.#isLittle ? this.#file.readUInt32LE(at) : this.#file.readUInt32BE(at);
+  }
+
+  #u16(at: number): number {
+    return this.#isLittle ? this.#file.readUInt16LE(at) : this.#file.readUInt16BE(at);
+  }
+
+  /** Length of the block at `at`, or what is wrong with it. A section header also settles the byte order. */
+  #blockBytes(at: number): number | string {
+    const file = this.#file;
+    if (file.length - at < BLOCK_BYTES_MIN) return 'a block header is cut off';
+    if (file.readUInt32BE(at) === BlockType.SECTION_HEADER) {
+      if (file.readUInt32LE(at + 8) === BYTE_ORDER_MAGIC) this.#isLittle = true;
+      else if (file.readUInt32BE(at + 8) === BYTE_ORDER_MAGIC) this.#isLittle = false;
+      else return 'a section without byte order';
+    }
+    const bytes = this.#u32(at + 4);
+    if (bytes < BLOCK_BYTES_MIN || bytes % 4 !== 0 || bytes > BLOCK_BYTES_MAX)
+      return `a block of ${bytes} bytes`;
+    if (bytes > file.length - at) return 'the last block is cut off';
+    if (this.#u32(at + bytes - 4) !== bytes) return 'a block whose two lengths differ';
+    return bytes;
+  }
+
+  #readBlock(at: number, end: number): string | undefined {
+    const body = at + 8;
+    const bodyEnd = end - 4;
+    switch (this.#u32(at)) {
+      case BlockType.SECTION_HEADER:
+        this.#interfaces = [];
+        return bodyEnd - body < 16 || this.#u16(body + 4) !== 1 ? 'an unknown pcapng version' : undefined;
+      case BlockType.INTERFACE:
+        return this.#readInterface(body, bodyEnd);
+      case BlockType.ENHANCED_PACKET:
+        if (bodyEnd - body < 20) return 'a packet block cut off';
+        return this.#readFrame(this.#u32(body), body + 4, body + 20, bodyEnd);
+      case BlockType.PACKET:
+        if (bodyEnd - body < 20) return 'a packet block cut off';
+        return this.#readFrame(this.#u16(body), body + 4, body + 20, bodyEnd);
+      case BlockType.SIMPLE_PACKET:
+        return this.#readSimple(body, bodyEnd);
+      default:
+        return undefined;
+    }
+  }
+
+  #readInterface(body: number, bodyEnd: number): string | undefined {
+    if (bodyEnd - body < 8) return 'an interface block cut off';
+    if (this.#interfaces.length === INTERFACES_MAX) return `more than ${INTERFACES_MAX} interfaces`;
+    const linkType = this.#u16(body);
+    if (this.#linkType !== undefined && this.#linkType !== linkType)
+      return 'interfaces of different link types';
+    this.#linkType = linkType;
+    this.#interfaces.push({
+      snapBytes: this.#u32(body + 4),
+      unitsPerMs: this.#unitsPerMs(body + 8, bodyEnd),
+    });
+    return undefined;
+  }
+
+  /** From the option if_tsresol: a power of ten, or of two when the top bit is set. */
+  #unitsPerMs(options: number, end: number): number {
+    let at = options;
+    while (end - at >= 4) {
+      const code = this.#u16(at);
+      const bytes = this.#u16(at + 2);
+      if (code === OPTION_END || bytes > end - at - 4) break;
+      if (code === OPTION_TIME_RESOLUTION && bytes === 1) {
+        const resolution = this.#file[at + 4]!;
+        return ((resolution & 0x80) !== 0 ? 2 ** (resolution & 0x7f) : 10 ** resolution) / 1000;
+      }
+      at += 4 + bytes + ((4 - (bytes % 4)) % 4);
+    }
+    return DEFAULT_UNITS_PER_MS;
+  }
+
+  /** `fields`: timestamp high and low, captured length, original length. */
+  #readFrame(index: number, fields: number, data: number, bodyEnd: number): string | undefined {
+    const source = this.#interfaces[index];
+    if (source === undefined) return `a packet of interface ${index}, which is not there`;
+    const capturedBytes = this.#u32(fields + 8);
+    if (capturedBytes > CAPTURED_BYTES_MAX || capturedBytes > bodyEnd - data) {
+      return `a packet of ${capturedBytes} bytes`;
+    }
+    this.#frames.push({
+      bytes: this.#file.subarray(data, data + capturedBytes),
+      wireBytes: Math.max(this.#u32(fields + 12), capturedBytes),
+      atMs: (this.#u32(fields) * 2 ** 32 + this.#u32(fields + 4)) / source.unitsPerMs,
+      linkType: source.linkType,
+    });
+    return undefined;
+  }
+
+  /** Without a time, of the first interface. */
+  #readSimple(body: number, bodyEnd: number): string | undefined {
+    const source = this.#interfaces[0];
+    if (source === undefined || bodyEnd - body < 4) return 'a simple packet without interface';
+    const wireBytes = this.#u32(body);
+    const limit = source.snapBytes === 0 ? CAPTURED_BYTES_MAX : source.snapBytes;
+    const capturedBytes = Math.min(wireBytes, limit, bodyEnd - body - 4);
+    const from = body + 4;
+    this.#frames.push({
+      bytes: this.#file.subarray(from, from + capturedBytes),
+      wireBytes,
+      atMs: 0,
+      linkType: source.linkType,
+    });
+    return undefined;
+  }
+}

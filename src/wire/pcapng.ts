@@ -105,10 +105,9 @@ class PcapngReader {
     if (bodyEnd - body < 8) return 'an interface block cut off';
     if (this.#interfaces.length === INTERFACES_MAX) return `more than ${INTERFACES_MAX} interfaces`;
     const linkType = this.#u16(body);
-    if (this.#linkType !== undefined && this.#linkType !== linkType)
-      return 'interfaces of different link types';
-    this.#linkType = linkType;
+    if (!this.#linkTypes.includes(linkType)) this.#linkTypes.push(linkType);
     this.#interfaces.push({
+      linkType,
       snapBytes: this.#u32(body + 4),
       unitsPerMs: this.#unitsPerMs(body + 8, bodyEnd),
     });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { groupId, userId } from '../../../src/system/account.js';
+import { groupId, userId } from '../../../src/system/accounts.js';
 
 describe('accounts', () => {
   it('by name and by number', () => {

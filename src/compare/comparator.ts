@@ -3,7 +3,7 @@
  * when one of the VMs dies. It sees frames and times, and decides; it owns no clock, no socket and no timer.
  */
 import { FlowFlag } from '../flow/flow-state.js';
-import type { FlowTable } from '../flow/flow-table.js';
+import { type FlowTable, hasFlow } from '../flow/flow-table.js';
 import type { VnetHeaderBytes } from '../link/link.js';
 import { FrameKind, type FrameView } from '../wire/frame-view.js';
 import { DatagramComparator } from './datagram.js';
@@ -207,23 +207,9 @@ export class Comparator {
   }
 
   /**
-   * The primary is dead: the secondary's frames whose content no client has seen, raw, in the order it emitted them. They
-   * stay kept until `adoptSecondary`; the pair table still stands for translating them.
+   * The secondary is today's primary: the client table takes the pair table in, the pair table is identity. The primary's
+   * held frames are dropped; the secondary's kept ones wait for `takeSecondary`.
    */
-  takeSecondary(emit: EmitSecondary): void {
-    const { store, flows } = this.#ledger;
-    for (let frame = store.oldest(Side.SECONDARY); frame !== NONE; frame = store.newer(frame)) {
-      if (this.#isTcp(frame) && !this.#tcp.isUnseen(frame)) continue;
-      this.#emitKept(frame, emit);
-    }
-    for (let slot = 0; slot < flows.slotsUsed; slot += 1) {
-      if (!flows.isLive(slot)) continue;
-      const frame = flows.state.ackFrameSecondary[slot]!;
-      if (frame !== NONE && flows.state.has(slot, FlowFlag.SEEN_PRIMARY)) this.#emitKept(frame, emit);
-    }
-  }
-
-  /** The secondary is today's primary: the client table takes the pair table in, the pair table is identity. */
   adoptSecondary(): void {
     const { flows } = this.#ledger;
     this.dropPrimary();
@@ -233,12 +219,29 @@ export class Comparator {
     this.#ledger.beginEpoch();
   }
 
-  #holdUnknown(view: FrameView, nowMs: number): Verdict {
-    return this.#ledger.hold(view, NONE, nowMs) === NONE ? Verdict.DIVERGED : Verdict.HOLD;
+  /**
+   * To be called once, after `adoptSecondary`: hands out and forgets what the secondary had sent and no client has seen,
+   * in the order it was sent, raw: in today's primary's space, so that the client table translates it.
+   */
+  takeSecondary(emit: EmitSecondary): void {
+    const { store, flows } = this.#ledger;
+    for (let frame = store.oldest(Side.SECONDARY); frame !== NONE; frame = store.oldest(Side.SECONDARY)) {
+      const flow = store.flow[frame]!;
+      if (this.#ledger.open(frame).kind !== FrameKind.TCP || this.#tcp.isUnseen(frame))
+        this.#emitKept(frame, emit);
+      this.#ledger.dropSecondary(frame, flow);
+    }
+    for (let slot = 0; slot < flows.slotsUsed; slot += 1) {
+      if (!flows.isLive(slot)) continue;
+      const frame = flows.state.ackFrameSecondary[slot]!;
+      if (frame !== NONE && this.#tcp.isUnseenAck(frame)) this.#emitKept(frame, emit);
+      this.#ledger.dropSolitary(flows.state.ackFrameSecondary, slot);
+      this.#tcp.state.showAll(slot);
+    }
   }
 
-  #isTcp(frame: number): boolean {
-    return this.#ledger.open(frame).kind === FrameKind.TCP;
+  #holdUnknown(view: FrameView, nowMs: number): Verdict {
+    return this.#ledger.hold(view, NONE, nowMs) === NONE ? Verdict.DIVERGED : Verdict.HOLD;
   }
 
   #emitKept(frame: number, emit: EmitSecondary): void {
@@ -319,9 +322,4 @@ export class Comparator {
       this.#ledger.diverge('secondary-only', view, flow, -1, NO_BYTES, Uint8Array.from(other), nowMs);
     }
   }
-}
-
-/** Does a frame of this kind belong to a flow of the flow table? */
-export function hasFlow(view: FrameView): boolean {
-  return view.kind >= FrameKind.TCP && view.kind <= FrameKind.IP_OTHER && view.kind !== FrameKind.FRAGMENT;
 }

@@ -5,7 +5,7 @@
 import { FlowFlag, type FlowState, SACK_BLOCKS_KEPT, SCALE_UNKNOWN } from '../flow/flow-state.js';
 import { readU32 } from '../wire/bytes.js';
 import { type FrameView, TcpFlag } from '../wire/frame-view.js';
-import { FrameMark, NONE } from './hold-store.js';
+import { NONE } from './hold-store.js';
 import type { Ledger } from './ledger.js';
 
 /** Flags that tell of the primary's connection, and of the secondary's. */
@@ -291,7 +291,6 @@ export class TcpState {
     const shift = state.seqDelta[flow]!;
     this.#ledger.record.forget(flow);
     this.#ledger.dropSolitary(state.owedFrame, flow);
-    this.dropSecondaryFrames(flow);
     const known = state.has(flow, FlowFlag.SEEN_PRIMARY);
     state.clientSeqDelta[flow] = known ? state.clientSeqDelta[flow]! + shift : 0;
     state.clientTsDelta[flow] = known ? state.clientTsDelta[flow]! + state.tsDelta[flow]! : 0;
@@ -330,6 +329,19 @@ export class TcpState {
     state.flags[flow] = flags;
     state.scaleSecondary[flow] = SCALE_UNKNOWN;
   }
+
+  /** Everything today's primary has sent has been shown to the client: no later retransmission is its first showing. */
+  showAll(flow: number): void {
+    const state = this.#state;
+    if (!state.has(flow, FlowFlag.BASED)) return;
+    if (((state.endPrimary[flow]! - state.released[flow]!) | 0) > 0)
+      state.released[flow] = state.endPrimary[flow]!;
+    if (!state.has(flow, FlowFlag.ACK_SHOWN) || !state.has(flow, FlowFlag.ACKED_PRIMARY)) return;
+    if (((state.ackPrimary[flow]! - state.ackShown[flow]!) | 0) > 0)
+      state.ackShown[flow] = state.ackPrimary[flow]!;
+    if (((state.edgePrimary[flow]! - state.edgeShown[flow]!) | 0) > 0)
+      state.edgeShown[flow] = state.edgePrimary[flow]!;
+  }
 }
 
 /** The primary's flags, as the secondary's were. */
@@ -359,9 +371,4 @@ export function keptEnd(ledger: Ledger, frame: number): number {
   const { store } = ledger;
   const flags = store.tcpFlags[frame]!;
   return (store.seq[frame]! + store.payloadBytes[frame]! + (flags & 1) + ((flags >> 1) & 1)) | 0;
-}
-
-/** Solitary frames are in no list of their flow. */
-export function isListed(ledger: Ledger, frame: number): boolean {
-  return (ledger.store.marks[frame]! & FrameMark.SOLITARY) === 0;
 }

@@ -4,7 +4,7 @@
  */
 import { FlowFlag, type FlowState } from '../flow/flow-state.js';
 import { type FrameView, TcpFlag } from '../wire/frame-view.js';
-import { FrameMark, NONE, Side } from './hold-store.js';
+import { NONE, Side } from './hold-store.js';
 import type { Ledger } from './ledger.js';
 import { OwedAck } from './owed-ack.js';
 import { Gate, TcpGate } from './tcp-gate.js';
@@ -135,8 +135,15 @@ export class TcpComparator {
     const flows = this.#flows;
     const flow = store.flow[frame]!;
     if (!flows.has(flow, FlowFlag.BASED) || (store.tcpFlags[frame]! & TcpFlag.RST) !== 0) return true;
-    if ((store.marks[frame]! & FrameMark.SOLITARY) !== 0) return true;
     return ((keptEnd(this.#ledger, frame) + flows.seqDelta[flow]! - flows.released[flow]!) | 0) > 0;
+  }
+
+  /** Does the kept pure acknowledgement tell the client anything of a connection it knows? */
+  isUnseenAck(frame: number): boolean {
+    const flows = this.#flows;
+    const flow = this.#ledger.store.flow[frame]!;
+    if (!flows.has(flow, FlowFlag.ACK_SHOWN)) return false;
+    return ((this.#ledger.store.ack[frame]! - flows.ackShown[flow]!) | 0) > 0;
   }
 
   #judge(view: FrameView, flow: number, heldMs: number, nowMs: number): Waiting {

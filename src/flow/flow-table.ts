@@ -3,8 +3,9 @@
  * addressing over typed arrays; a slot is a stable number until it is removed, and indexes every column of `state`.
  */
 import { FLOW_KEY_WORDS, flowKeyEquals, hashFlowKey, writeFlowKey } from '../wire/flow-key.js';
-import type { FrameView } from '../wire/frame-view.js';
+import { FrameKind, FrameView } from '../wire/frame-view.js';
 import { IpProtocol } from '../wire/numbers.js';
+import { isIcmpError, parseQuoted } from '../wire/quoted.js';
 import { FlowFlag, FlowState } from './flow-state.js';
 
 export interface FlowTableOptions {
@@ -26,6 +27,20 @@ const FLOW_IDLE_MS_MAX = 7_200_000;
 const EVICTION_CANDIDATES = 64;
 /** A flow is put out for another only after it has been idle for this share of its limit. */
 const EVICTION_IDLE_SHARE_MIN = 0.02;
+
+/** Does a frame of this kind belong to a flow? Link control, fragments and garbage do not. */
+export function hasFlow(view: FrameView): boolean {
+  switch (view.kind) {
+    case FrameKind.TCP:
+    case FrameKind.UDP:
+    case FrameKind.ICMP:
+    case FrameKind.ICMPV6:
+    case FrameKind.IP_OTHER:
+      return true;
+    default:
+      return false;
+  }
+}
 
 export class FlowTable {
   readonly state: FlowState;
@@ -52,6 +67,7 @@ export class FlowTable {
   readonly #freeSlots: Int32Array;
   #freeCount = 0;
   readonly #probe = new Int32Array(FLOW_KEY_WORDS);
+  readonly #quoted = new FrameView();
   #sweepAt = 0;
 
   constructor(options: FlowTableOptions) {
@@ -69,17 +85,25 @@ export class FlowTable {
     this.#freeSlots = new Int32Array(options.flowsMax);
   }
 
-  /** The slot of the frame's flow, or -1. */
+  /**
+   * The slot of the frame's flow, or -1. Of an ICMP error about a TCP segment it is the flow of that segment, whose
+   * sequence number it quotes.
+   */
   find(view: FrameView, fromClient: boolean): number {
+    if (!hasFlow(view)) return -1;
+    if (view.icmpType >= 0 && isIcmpError(view)) {
+      if (parseQuoted(view, this.#quoted) && this.#quoted.kind === FrameKind.TCP) {
+        writeFlowKey(this.#quoted, !fromClient, this.#probe, 0);
+        return this.#lookUp(hashFlowKey(this.#probe, 0, this.#seed) | 0);
+      }
+    }
     writeFlowKey(view, fromClient, this.#probe, 0);
     return this.#lookUp(hashFlowKey(this.#probe, 0, this.#seed) | 0);
   }
 
-  /**
-   * The slot of the frame's flow, made if need be; -1 when the table is full of flows that cannot go. Frames without a
-   * flow (ARP, malformed and the like) must not be asked for.
-   */
+  /** The slot of the frame's own flow, made if need be; -1 when it has none or the table is full of flows that stay. */
   findOrAdd(view: FrameView, fromClient: boolean, nowMs: number): number {
+    if (!hasFlow(view)) return -1;
     writeFlowKey(view, fromClient, this.#probe, 0);
     const hash = hashFlowKey(this.#probe, 0, this.#seed) | 0;
     const found = this.#lookUp(hash);
@@ -101,6 +125,19 @@ export class FlowTable {
     this.#buckets[bucket] = slot + 1;
     this.count += 1;
     return slot;
+  }
+
+  /** Must a client frame of the flow be rewritten for the secondary? */
+  hasTranslation(slot: number): boolean {
+    const { state } = this;
+    return (
+      state.seqDelta[slot] !== 0 || state.tsDelta[slot] !== 0 || state.has(slot, FlowFlag.CLIENT_TRANSLATED)
+    );
+  }
+
+  /** Did the flow live through a failover, so that today's primary is not what the client knows? */
+  hasClientTranslation(slot: number): boolean {
+    return this.state.has(slot, FlowFlag.CLIENT_TRANSLATED);
   }
 
   touch(slot: number, nowMs: number): void {

@@ -204,7 +204,7 @@ export interface NetlinkPort extends Port {
 
 export interface NetlinkOptions {
   /** Default 'route'. */
-  protocol?: 'route' | 'netfilter';
+  protocol?: 'route' | 'netfilter' | 'generic';
   /** Bit mask of multicast groups (RTMGRP_LINK = 1 ...). Default 0. */
   groups?: number;
 }

@@ -82,9 +82,16 @@ napi_value OpenNetlink(napi_env env, napi_callback_info info) {
       !options.Get("groups", &groups)) {
     return nullptr;
   }
-  if (protocol != "route" && protocol != "netfilter")
-    return ThrowRange(env, "protocol must be route or netfilter");
-  const int number = protocol == "route" ? NETLINK_ROUTE : NETLINK_NETFILTER;
+  int number;
+  if (protocol == "route") {
+    number = NETLINK_ROUTE;
+  } else if (protocol == "netfilter") {
+    number = NETLINK_NETFILTER;
+  } else if (protocol == "generic") {
+    number = NETLINK_GENERIC;
+  } else {
+    return ThrowRange(env, "protocol must be route, netfilter or generic");
+  }
   const int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, number);
   if (fd < 0) return ThrowErrno(env, errno, "socket");
   auto port = std::make_unique<Netlink>(fd);

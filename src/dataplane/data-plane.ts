@@ -1,11 +1,11 @@
 import type { EpochGate } from '../checkpoint/ports.js';
-import { Comparator } from '../compare/comparator.js';
+import { Comparator, hasFlow } from '../compare/comparator.js';
 import type { ComparatorSink, CompareLimits, Divergence, ReleaseReason } from '../compare/verdict.js';
 import type { ColoError } from '../errors.js';
 import { FlowTable } from '../flow/flow-table.js';
 import type { FrameBatch, Link, LinkHandler, LinkState, VnetHeaderBytes } from '../link/link.js';
 import type { Clock, Timer } from '../system/clock.js';
-import { fromPrimary, toPrimary } from '../translate/translate.js';
+import { fromPrimary, fromSecondary, toPrimary } from '../translate/translate.js';
 import { FrameKind, FrameView } from '../wire/frame-view.js';
 import { parseFrame } from '../wire/parse.js';
 import { BroadcastLimit } from './broadcast-limit.js';
@@ -132,7 +132,8 @@ export class DataPlane implements EpochGate {
   }
 
   async abandon(): Promise<void> {
-    this.#unpark();
+    if (this.mode === 'comparing') this.#unpark();
+    else this.secondaryLeg.reset();
   }
 
   // --- who carries the traffic: what the pair asks for --------------------------------------------------------
@@ -157,12 +158,14 @@ export class DataPlane implements EpochGate {
    */
   continueOnSecondary(): void {
     this.counters.drops['primary-uncovered'] += this.comparator.dropPrimary();
+    this.comparator.takeSecondary((bytes, offset, length, vnet, flow) => {
+      parseFrame(bytes, offset, length, vnet, this.#releaseView);
+      if (flow >= 0) fromSecondary(this.#releaseView, this.flows, flow);
+      this.#sendToClients(bytes, offset, length, vnet, 'survivor', 0);
+    });
     this.comparator.adoptSecondary();
     this.mode = 'passing';
     this.carrier = 'secondary';
-    this.comparator.takeSecondary((bytes, offset, length, vnet, flow) =>
-      this.#release(bytes, offset, length, vnet, flow, 'survivor', 0),
-    );
     this.secondaryLeg.unpark((bytes, offset, length, vnet) => this.#carried(bytes, offset, length, vnet));
     this.links.client.flush();
     this.#openGate();
@@ -215,7 +218,7 @@ export class DataPlane implements EpochGate {
   /** Gives one client frame to the VMs it is for. */
   #feed(view: FrameView, nowMs: number): void {
     if (view.kind === FrameKind.ARP || view.kind === FrameKind.ND) this.#neighbours.learn(view);
-    const flow = this.flows.find(view, true);
+    const flow = hasFlow(view) ? this.flows.find(view, true) : -1;
     if (this.mode === 'comparing') {
       this.comparator.fromClient(view, flow, nowMs);
       if (!this.secondaryLeg.feed(view, flow)) this.counters.undelivered.secondary++;
@@ -280,7 +283,7 @@ export class DataPlane implements EpochGate {
     const view = this.#view;
     parseFrame(bytes, offset, length, vnetHeaderBytes, view);
     this.guest.learn(view);
-    const flow = this.flows.findOrAdd(view, false, nowMs);
+    const flow = hasFlow(view) ? this.flows.findOrAdd(view, false, nowMs) : -1;
     if (this.mode === 'comparing') {
       this.comparator.primary(view, flow, nowMs);
     } else {
@@ -316,7 +319,7 @@ export class DataPlane implements EpochGate {
         this.counters.drops['secondary-control']++;
         return;
       default:
-        this.comparator.secondary(view, this.flows.findOrAdd(view, false, nowMs), nowMs);
+        this.comparator.secondary(view, hasFlow(view) ? this.flows.findOrAdd(view, false, nowMs) : -1, nowMs);
     }
   }
 
@@ -334,6 +337,17 @@ export class DataPlane implements EpochGate {
       parseFrame(bytes, offset, length, vnetHeaderBytes, this.#releaseView);
       fromPrimary(this.#releaseView, this.flows, flow);
     }
+    this.#sendToClients(bytes, offset, length, vnetHeaderBytes, reason, heldMs);
+  }
+
+  #sendToClients(
+    bytes: Buffer,
+    offset: number,
+    length: number,
+    vnetHeaderBytes: VnetHeaderBytes,
+    reason: ReleaseReason,
+    heldMs: number,
+  ): void {
     this.counters.framesReleased[reason]++;
     this.counters.bytesReleased[reason] += length;
     this.counters.releaseLatency.observe(heldMs);

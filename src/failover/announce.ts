@@ -1,6 +1,5 @@
 import type { Clock, Timer } from '../system/clock.js';
-import { buildGratuitousArp, buildNeighbourAdvertisement, buildRarp } from '../wire/build.js';
-import { vlanTags } from '../wire/vlan.js';
+import { buildGratuitousArp, buildRarp, buildUnsolicitedNa } from '../wire/build.js';
 
 /** One address to announce: `ip` is 4 or 16 bytes, `vlan` as FrameView.vlan has it. */
 export interface AnnouncedAddress {
@@ -18,19 +17,15 @@ export function announcementFrames(addresses: readonly AnnouncedAddress[]): Buff
   const frames: Buffer[] = [];
   const learntPorts = new Set<string>();
   for (const { mac, ip, vlan } of addresses) {
-    const vlans = vlanTags(vlan);
     const port = `${mac.toString('hex')}/${vlan}`;
     if (!learntPorts.has(port)) {
       learntPorts.add(port);
-      frames.push(buildRarp(mac, { vlans }));
+      frames.push(buildRarp(mac, vlan));
     }
     if (ip.length === 4) {
-      frames.push(
-        buildGratuitousArp('request', mac, ip, { vlans }),
-        buildGratuitousArp('reply', mac, ip, { vlans }),
-      );
+      frames.push(buildGratuitousArp(mac, ip, 'request', vlan), buildGratuitousArp(mac, ip, 'reply', vlan));
     } else {
-      frames.push(buildNeighbourAdvertisement({ ownMac: mac, ownIp: ip, vlans }));
+      frames.push(buildUnsolicitedNa(mac, ip, vlan));
     }
   }
   return frames;

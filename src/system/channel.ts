@@ -13,6 +13,14 @@ export function showAddress(address: Address): string {
   return `tcp:${host}:${address.port}`;
 }
 
+/** `unix:PATH` or `tcp:HOST:PORT` (IPv6 in brackets); undefined for anything else. */
+export function parseAddress(text: string): Address | undefined {
+  if (text.startsWith('unix:') && text.length > 5) return { unix: text.slice(5) };
+  const parts = /^tcp:(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text);
+  if (parts === null || Number(parts[3]) > 65_535) return undefined;
+  return { tcp: (parts[1] ?? parts[2])!, port: Number(parts[3]) };
+}
+
 export interface ChannelHandler {
   /** Bytes arrived; the chunk belongs to the receiver and is never reused. */
   data(chunk: Buffer): void;

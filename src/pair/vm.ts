@@ -1,0 +1,194 @@
+/** One VM of the pair as its QMP monitor shows it. */
+
+import { ColoError } from '../errors.js';
+import { QmpClient, type QmpLiveness, type QmpVersion } from '../qmp/client.js';
+import {
+  CHECKPOINT_DELAY_MS_MAX,
+  type MigrationStatus,
+  migrate,
+  migrateIncoming,
+  queryColoStatus,
+  queryMigrate,
+  queryStatus,
+  quit,
+  setCapabilities,
+  setParameters,
+  triggerCheckpoint,
+  type VmStatus,
+  xColoLostHeartbeat,
+} from '../qmp/commands.js';
+import { type Address, showAddress, type Transport } from '../system/channel.js';
+import { type Clock, sleep } from '../system/clock.js';
+import type { Log } from '../system/log.js';
+
+export interface VmEvents {
+  /** QMP takes commands (again). */
+  connected(): void;
+  /** Its process is gone: the QMP socket closed and nobody listens on it any more. */
+  died(): void;
+  /** QEMU left COLO; `reason` is QEMU's COLOExitReason. */
+  coloExit(reason: string): void;
+}
+
+export interface VmLimits {
+  readonly commandMsMax: number;
+  readonly reconnectMsMin: number;
+  readonly reconnectMsMax: number;
+  /** How long one answer may take when somebody must be declared dead or alive. */
+  readonly livenessMsMax: number;
+}
+
+export interface VmOptions {
+  readonly role: 'primary' | 'secondary';
+  readonly address: Address;
+  readonly transport: Transport;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly limits: VmLimits;
+  readonly events: VmEvents;
+}
+
+export class Vm {
+  readonly role: 'primary' | 'secondary';
+  readonly #qmp: QmpClient;
+  readonly #clock: Clock;
+  readonly #limits: VmLimits;
+
+  constructor(options: VmOptions) {
+    const { role, address, transport, clock, log, limits, events } = options;
+    this.role = role;
+    this.#clock = clock;
+    this.#limits = limits;
+    this.#qmp = new QmpClient({
+      address,
+      transport,
+      clock,
+      log: {
+        debug: (fields, message) => log.debug({ vm: role, ...fields }, message),
+        info: (fields, message) => log.info({ vm: role, ...fields }, message),
+        warn: (fields, message) => log.warn({ vm: role, ...fields }, message),
+        error: (fields, message) => log.error({ vm: role, ...fields }, message),
+      },
+      limits: {
+        commandMsMax: limits.commandMsMax,
+        reconnectMsMin: limits.reconnectMsMin,
+        reconnectMsMax: limits.reconnectMsMax,
+        probeMsMax: limits.livenessMsMax,
+      },
+      handlers: {
+        connected: () => events.connected(),
+        refused: () => events.died(),
+        event: (name, data) => {
+          if (name === 'COLO_EXIT') events.coloExit(String(data['reason']));
+        },
+      },
+    });
+  }
+
+  start(): void {
+    this.#qmp.start();
+  }
+
+  stop(): void {
+    this.#qmp.stop();
+  }
+
+  get isConnected(): boolean {
+    return this.#qmp.state === 'ready';
+  }
+
+  get version(): QmpVersion | undefined {
+    return this.#qmp.greeting?.version;
+  }
+
+  /** For people: what it is or what is waited for. */
+  get detail(): string {
+    const version = this.version;
+    if (version !== undefined) return `QEMU ${version.major}.${version.minor}.${version.micro}`;
+    return `waiting for QMP on ${showAddress(this.#qmp.address)}: ${this.#qmp.problem}`;
+  }
+
+  status(): Promise<VmStatus> {
+    return queryStatus(this.#qmp);
+  }
+
+  migration(): Promise<MigrationStatus> {
+    return queryMigrate(this.#qmp);
+  }
+
+  async coloMode(): Promise<string> {
+    return (await queryColoStatus(this.#qmp)).mode;
+  }
+
+  /**
+   * Is its process there? A VM that answers is alive; one whose socket is closed and refuses is gone; a VM that
+   * does neither in time is unknown, which must never count as dead.
+   */
+  async liveness(): Promise<QmpLiveness> {
+    if (this.#qmp.state === 'ready') {
+      const answer = await Promise.race([
+        this.status().then(
+          () => 'alive' as const,
+          () => 'lost' as const,
+        ),
+        sleep(this.#clock, this.#limits.livenessMsMax).then(() => 'unknown' as const),
+      ]);
+      if (answer !== 'lost') return answer;
+    }
+    return this.#qmp.probe();
+  }
+
+  /** What the VM needs before it may take part in COLO, by its version. */
+  async enableColo(bandwidthBytesPerSecondMax: number): Promise<void> {
+    // 11 refuses x-colo without return-path; 7.2's destination needs nothing but does not mind x-colo.
+    const isModern = (this.version?.major ?? 0) >= 11;
+    await setCapabilities(this.#qmp, isModern ? { 'return-path': true, 'x-colo': true } : { 'x-colo': true });
+    if (this.role === 'primary') {
+      await setParameters(this.#qmp, {
+        'x-checkpoint-delay': CHECKPOINT_DELAY_MS_MAX,
+        'max-bandwidth': bandwidthBytesPerSecondMax,
+      });
+    }
+  }
+
+  /** Listens for the primary's state; a VM that was started with an address already does. */
+  async listenForState(uri: string): Promise<void> {
+    try {
+      await migrateIncoming(this.#qmp, uri);
+    } catch (error) {
+      const isListening =
+        error instanceof ColoError &&
+        error.code === 'COLO_ERR_QMP_COMMAND' &&
+        /defer|already/i.test(error.message);
+      if (!isListening) throw error;
+    }
+  }
+
+  migrateTo(uri: string): Promise<void> {
+    return migrate(this.#qmp, uri);
+  }
+
+  requestCheckpoint(): Promise<void> {
+    return triggerCheckpoint(this.#qmp);
+  }
+
+  /** The other VM is gone: leave COLO and go on alone. A VM that is not under COLO is left as it is. */
+  async leaveColo(): Promise<void> {
+    try {
+      await xColoLostHeartbeat(this.#qmp);
+    } catch (error) {
+      const notUnderColo =
+        error instanceof ColoError &&
+        error.code === 'COLO_ERR_QMP_COMMAND' &&
+        /not enabled|not in/i.test(error.message);
+      if (!notUnderColo) throw error;
+    }
+  }
+
+  /** Tells QEMU to quit; whether it heard is not waited for longer than one liveness limit. */
+  async quit(): Promise<void> {
+    if (!this.isConnected) return;
+    const sent = quit(this.#qmp).catch(() => undefined);
+    await Promise.race([sent, sleep(this.#clock, this.#limits.livenessMsMax)]);
+  }
+}

@@ -1,5 +1,5 @@
 import type { EpochGate } from '../checkpoint/ports.js';
-import { Comparator, hasFlow } from '../compare/comparator.js';
+import { Comparator } from '../compare/comparator.js';
 import type { ComparatorSink, CompareLimits, Divergence, ReleaseReason } from '../compare/verdict.js';
 import type { ColoError } from '../errors.js';
 import { FlowTable } from '../flow/flow-table.js';
@@ -218,7 +218,7 @@ export class DataPlane implements EpochGate {
   /** Gives one client frame to the VMs it is for. */
   #feed(view: FrameView, nowMs: number): void {
     if (view.kind === FrameKind.ARP || view.kind === FrameKind.ND) this.#neighbours.learn(view);
-    const flow = hasFlow(view) ? this.flows.find(view, true) : -1;
+    const flow = this.flows.find(view, true);
     if (this.mode === 'comparing') {
       this.comparator.fromClient(view, flow, nowMs);
       if (!this.secondaryLeg.feed(view, flow)) this.counters.undelivered.secondary++;
@@ -283,7 +283,7 @@ export class DataPlane implements EpochGate {
     const view = this.#view;
     parseFrame(bytes, offset, length, vnetHeaderBytes, view);
     this.guest.learn(view);
-    const flow = hasFlow(view) ? this.flows.findOrAdd(view, false, nowMs) : -1;
+    const flow = this.flows.findOrAdd(view, false, nowMs);
     if (this.mode === 'comparing') {
       this.comparator.primary(view, flow, nowMs);
     } else {
@@ -319,7 +319,7 @@ export class DataPlane implements EpochGate {
         this.counters.drops['secondary-control']++;
         return;
       default:
-        this.comparator.secondary(view, hasFlow(view) ? this.flows.findOrAdd(view, false, nowMs) : -1, nowMs);
+        this.comparator.secondary(view, this.flows.findOrAdd(view, false, nowMs), nowMs);
     }
   }
 

@@ -105,7 +105,7 @@ describeInNamespaces("kernel: the host's stack on a TAP", () => {
   it('an nftables ingress drop stops it, and the packet socket still sees every frame', async () => {
     const drop = () =>
       host.nft(
-        'table netdev colo { chain i4 { type filter hook ingress device "i4" priority 0; policy drop; } }',
+        'table netdev colo {\n chain i4 {\n type filter hook ingress device "i4" priority 0; policy drop;\n }\n}\n',
       );
     expect(await askHost('i4', drop)).toEqual({ replies: 0, seen: 1 });
   });

@@ -104,18 +104,21 @@ export function* netlinkMessages(datagram: Buffer): Generator<NetlinkMessage> {
   }
 }
 
-/** The attributes that follow a fixed part of `fixedBytes`, by type; the last of a type wins. */
-export function netlinkAttributes(body: Buffer, fixedBytes = 0): Map<number, Buffer> {
-  const attributes = new Map<number, Buffer>();
+/** The attributes that follow a fixed part of `fixedBytes`, as type and content; stops at one that does not fit. */
+export function* netlinkAttributeList(body: Buffer, fixedBytes = 0): Generator<[number, Buffer]> {
   let at = fixedBytes;
   while (body.length - at >= ATTRIBUTE_HEADER_BYTES) {
     const length = body.readUInt16LE(at);
-    if (length < ATTRIBUTE_HEADER_BYTES || length > body.length - at) break;
+    if (length < ATTRIBUTE_HEADER_BYTES || length > body.length - at) return;
     const type = body.readUInt16LE(at + 2) & ATTRIBUTE_TYPE_MASK;
-    attributes.set(type, body.subarray(at + ATTRIBUTE_HEADER_BYTES, at + length));
+    yield [type, body.subarray(at + ATTRIBUTE_HEADER_BYTES, at + length)];
     at += align(length);
   }
-  return attributes;
+}
+
+/** The same by type, where each comes once; else the last wins. */
+export function netlinkAttributes(body: Buffer, fixedBytes = 0): Map<number, Buffer> {
+  return new Map(netlinkAttributeList(body, fixedBytes));
 }
 
 /** errno of an NLMSG_ERROR body (0: acknowledgement), positive as in errno.h; EPROTO when it is cut short. */

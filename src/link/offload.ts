@@ -2,12 +2,19 @@ import { FrameView } from '../wire/frame-view.js';
 import { parseFrame } from '../wire/parse.js';
 import { completeChecksum, segmentFrame } from '../wire/segment.js';
 import { GsoType, vnetGsoType, vnetNeedsChecksum } from '../wire/vnet-header.js';
+import type { SegmentationFeatures } from './ethtool-features.js';
 import { writeFrameLength } from './framing.js';
 import { type LinkAbilities, VNET_HEADER_BYTES, type VnetHeaderBytes } from './link.js';
 import type { SendQueue } from './send-queue.js';
 
 /** Longest frame that is worked on: an IP packet of 65,535 bytes, Ethernet header, two tags. */
 const SCRATCH_BYTES = VNET_HEADER_BYTES + 65_535 + 14 + 8;
+
+/** An 802.1Q or 802.1ad tag. */
+function isTag(bytes: Buffer, offset: number): boolean {
+  const etherType = (bytes[offset]! << 8) | bytes[offset + 1]!;
+  return etherType === 0x8100 || etherType === 0x88a8;
+}
 
 /**
  * What a frame goes through on its way into a link's send queue: a link that cannot carry a partial checksum or a
@@ -18,6 +25,11 @@ const SCRATCH_BYTES = VNET_HEADER_BYTES + 65_535 + 14 + 8;
 export class OffloadStage {
   /** What the other end takes; may change while the link is open (MTU, a guest's driver). */
   abilities: LinkAbilities;
+  /**
+   * What the driver behind a link with GSO takes whole. The kernel would cut the rest, but then one frame sent
+   * becomes many read, and nobody could tell what its peer has read. Undefined: leave that to the kernel.
+   */
+  driver: SegmentationFeatures | undefined;
   readonly #queue: SendQueue;
   readonly #view = new FrameView();
   readonly #scratch = Buffer.allocUnsafe(SCRATCH_BYTES);
@@ -36,7 +48,7 @@ export class OffloadStage {
     if (vnetHeaderBytes === 0) return this.#queuePlain(bytes, offset, length);
     const header = offset - VNET_HEADER_BYTES;
     if (vnetGsoType(bytes, header) !== GsoType.NONE) {
-      return this.abilities.gso
+      return this.#takesWhole(bytes, offset)
         ? this.#queueWithHeader(bytes, offset, length)
         : this.#queueSegments(bytes, offset, length);
     }
@@ -44,6 +56,26 @@ export class OffloadStage {
     if (this.abilities.vnetHeader) return this.#queueWithHeader(bytes, offset, length);
     if (!vnetNeedsChecksum(bytes, header)) return this.#queuePlain(bytes, offset, length);
     return this.#queueCompleted(bytes, offset, length);
+  }
+
+  #takesWhole(bytes: Buffer, offset: number): boolean {
+    if (!this.abilities.gso) return false;
+    const { driver } = this;
+    if (!driver) return true;
+    // With two tags no driver offload applies (include/linux/if_vlan.h, vlan_features_check).
+    if (isTag(bytes, offset + 12) && isTag(bytes, offset + 16)) return false;
+    const header = offset - VNET_HEADER_BYTES;
+    const hasEcn = (bytes[header + 1]! & GsoType.ECN) !== 0;
+    switch (vnetGsoType(bytes, header)) {
+      case GsoType.TCPV4:
+        return driver.tcp4 && (driver.tcpEcn || !hasEcn);
+      case GsoType.TCPV6:
+        return driver.tcp6 && (driver.tcpEcn || !hasEcn);
+      case GsoType.UDP_L4:
+        return driver.udp;
+      default:
+        return false;
+    }
   }
 
   /** A frame that needs nothing, with an empty header where the link has headers. */

@@ -1,5 +1,6 @@
 import { type FramePort, type NativeError, openPacketSocket } from '../../native/index.js';
 import { ColoError } from '../errors.js';
+import { EthtoolFeatures } from './ethtool-features.js';
 import { InterfaceLink } from './interface-link.js';
 import type { LinkOptions } from './options.js';
 import type { Rtnetlink } from './rtnetlink.js';
@@ -21,6 +22,7 @@ export class PacketLink extends InterfaceLink {
   readonly #setupOptions: TapSetupOptions | undefined;
   #setup: TapSetup | undefined;
   #backlog: TapBacklog | undefined;
+  #ethtool: EthtoolFeatures | undefined;
   #carrierLosses = 0;
 
   constructor(interfaceName: string, options: LinkOptions, setup?: TapSetupOptions) {
@@ -41,6 +43,7 @@ export class PacketLink extends InterfaceLink {
   }
 
   protected async restore(): Promise<void> {
+    this.#ethtool?.close();
     await this.#setup?.undo();
   }
 
@@ -66,6 +69,10 @@ export class PacketLink extends InterfaceLink {
     // A new holder of the TAP starts with an empty queue.
     if (info.carrierLosses !== this.#carrierLosses) this.#backlog?.reset();
     this.#carrierLosses = info.carrierLosses;
+    if (this.#backlog) {
+      this.#ethtool ??= new EthtoolFeatures();
+      this.pump.offload.driver = this.#ethtool.segmentation(info.index);
+    }
   }
 
   #newBacklog(info: InterfaceInfo): TapBacklog {

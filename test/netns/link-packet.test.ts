@@ -21,6 +21,26 @@ const udp = (payloadBytes: number, more: object = {}): Buffer =>
     ...more,
   });
 
+/** A TCP super-frame with its vnet header. */
+const superFrame = (payloadBytes: number): Buffer =>
+  buildTcp({
+    ...ADDRESSES,
+    sourcePort: 80,
+    destinationPort: 81,
+    seq: 1000,
+    flags: TcpFlag.ACK,
+    payload: Buffer.alloc(payloadBytes, 1),
+    checksum: 'partial',
+    vnet: {
+      flags: VnetFlag.NEEDS_CSUM,
+      gsoType: GsoType.TCPV4,
+      headerBytes: 54,
+      gsoBytes: 1448,
+      checksumStart: 34,
+      checksumOffset: 16,
+    },
+  });
+
 describeInNamespaces('packet link', () => {
   const host = useOwnNamespace('packet');
   closeAfterEach();
@@ -57,23 +77,7 @@ describeInNamespaces('packet link', () => {
   it('carries a super-frame whole, with its vnet header, both ways', async () => {
     const { name, holder } = quietTap();
     const { link, at } = await openLink(`packet:${name}`);
-    const frame = buildTcp({
-      ...ADDRESSES,
-      sourcePort: 80,
-      destinationPort: 81,
-      seq: 1000,
-      flags: TcpFlag.ACK,
-      payload: Buffer.alloc(60_000, 1),
-      checksum: 'partial',
-      vnet: {
-        flags: VnetFlag.NEEDS_CSUM,
-        gsoType: GsoType.TCPV4,
-        headerBytes: 54,
-        gsoBytes: 1448,
-        checksumStart: 34,
-        checksumOffset: 16,
-      },
-    });
+    const frame = superFrame(60_000);
     expect(sendNow(link, frame, 10)).toBe(true);
     expect(link.untaken()).toBe(1);
     const [got] = holder.read();
@@ -82,6 +86,39 @@ describeInNamespaces('packet link', () => {
     holder.write(frame, 10);
     expect(link.drain()).toBe(1);
     expect(Buffer.concat([at.vnetHeaders[0]!, at.frames[0]!]).equals(frame)).toBe(true);
+  });
+
+  it.each([
+    ['none', 42],
+    ['gso', 1],
+  ] as const)(
+    'hands a super-frame over in frames that the holder (offload %s) can take, and counts them',
+    async (offload, count) => {
+      const { name, holder } = quietTap(offload);
+      const { link } = await openLink(`packet:${name}`);
+      expect(sendNow(link, superFrame(42 * 1448 - 5), 10)).toBe(true);
+      expect(link.untaken()).toBe(count);
+      expect(holder.read(100).length).toBe(count);
+      expect(link.untaken()).toBe(0);
+      expect(host.interfaceStatus(name).txPackets).toBe(count);
+    },
+  );
+
+  it('notices when the offloads of a tap change', async () => {
+    const { name, holder } = quietTap();
+    const { link } = await openLink(`packet:${name}`);
+    const framesFor = (): number => {
+      const before = link.counters.framesSent;
+      sendNow(link, superFrame(3000), 10);
+      holder.read();
+      return link.counters.framesSent - before;
+    };
+    expect(framesFor()).toBe(1);
+    host.run('ethtool', '-K', name, 'tso', 'off');
+    await until(() => framesFor() === 3, 'cut here');
+    expect(link.untaken()).toBe(0);
+    host.run('ethtool', '-K', name, 'tso', 'on');
+    await until(() => framesFor() === 1, 'whole again');
   });
 
   it('knows exactly what the holder has not read', async () => {

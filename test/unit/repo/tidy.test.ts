@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { projectFiles, read } from './tree.js';
 
 const LINES_MAX = 450;
+const TEST_LINES_MAX = 600;
 const files = projectFiles();
 const code = files.filter((file) => /\.(ts|js|mjs|cc|c|h|sh)$/.test(file));
 const text = files.filter(
@@ -25,7 +26,7 @@ describe('tidiness', () => {
   it(`no file has more than ${LINES_MAX} lines`, () => {
     const long = code
       .map((file) => [file, read(file).split('\n').length - 1] as const)
-      .filter(([, lines]) => lines > LINES_MAX);
+      .filter(([file, lines]) => lines > (file.startsWith('test/') ? TEST_LINES_MAX : LINES_MAX));
     expect(long).toEqual([]);
   });
 

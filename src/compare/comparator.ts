@@ -17,6 +17,8 @@ const TICK_FRAMES_MAX = 4096;
 const TICK_FLOWS_MAX = 512;
 const NO_BYTES = new Uint8Array(0);
 
+export { hasFlow };
+
 export type EmitSecondary = (
   bytes: Buffer,
   offset: number,

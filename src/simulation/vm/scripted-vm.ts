@@ -1,0 +1,205 @@
+import type { QmpObject } from '../../qmp/framing.js';
+import type { Address, Transport } from '../../system/channel.js';
+import type { Clock } from '../../system/clock.js';
+import type { GuestOptions } from '../guest.js';
+import { Guest } from '../guest.js';
+import { ColoPrimary } from './colo-primary.js';
+import { ColoSecondary } from './colo-secondary.js';
+import type { MachineCosts } from './machine.js';
+import { DEFAULT_COSTS, Machine } from './machine.js';
+import { parseCapabilities, parseCheckpointDelay, parseMigrationUri } from './monitor-commands.js';
+import type { NetworkDevice } from './netdev.js';
+import type { QemuVersionTriple } from './qmp-server.js';
+import { QmpRefusal, QmpServer } from './qmp-server.js';
+
+export interface ScriptedVmOptions {
+  readonly clock: Clock;
+  readonly transport: Transport;
+  readonly qmp: Address;
+  readonly netdev: NetworkDevice;
+  /** Given: starts as `-incoming` does and waits for a state. `defer`: until migrate-incoming says where. */
+  readonly incoming?: Address | 'defer';
+  readonly guest: Omit<GuestOptions, 'clock' | 'transmit'>;
+  readonly costs?: Partial<MachineCosts>;
+  readonly version?: QemuVersionTriple;
+}
+
+type LastMode = 'none' | 'primary' | 'secondary';
+
+/**
+ * What looks like a QEMU process from outside: a guest behind a network device, a QMP monitor and a migration
+ * thread that speaks the COLO protocol. Scripted where QEMU emulates; the outside is QEMU's.
+ */
+export class ScriptedVm {
+  readonly guest: Guest;
+  readonly #machine: Machine;
+  readonly #options: ScriptedVmOptions;
+  readonly #monitor: QmpServer;
+  readonly #primary: ColoPrimary;
+  readonly #secondary: ColoSecondary;
+  readonly #capabilities = new Map<string, boolean>();
+  #incoming: 'none' | 'deferred' | 'listening';
+  #lastMode: LastMode = 'none';
+
+  constructor(options: ScriptedVmOptions) {
+    this.#options = options;
+    const { clock, transport, netdev } = options;
+    this.guest = new Guest({ ...options.guest, clock, transmit: (frame) => netdev.send(frame) });
+    this.#monitor = new QmpServer({
+      transport,
+      clock,
+      address: options.qmp,
+      version: options.version ?? { major: 7, minor: 2, micro: 22 },
+      command: (name, args) => this.#command(name, args),
+    });
+    this.#machine = new Machine({
+      guest: this.guest,
+      netdev,
+      clock,
+      costs: { ...DEFAULT_COSTS, ...options.costs },
+      runState: options.incoming === undefined ? 'prelaunch' : 'inmigrate',
+      event: (name, data) => this.#event(name, data),
+    });
+    this.#primary = new ColoPrimary(this.#machine, transport);
+    this.#secondary = new ColoSecondary(this.#machine, transport, () => this.kill());
+    this.#incoming = options.incoming === undefined ? 'none' : 'deferred';
+  }
+
+  get alive(): boolean {
+    return this.#machine.alive;
+  }
+
+  get running(): boolean {
+    return this.#machine.running;
+  }
+
+  get mode(): LastMode {
+    return this.#primary.mode === 'primary' ? 'primary' : this.#secondary.mode;
+  }
+
+  /** Checkpoints this VM has completed as primary. */
+  get checkpoints(): number {
+    return this.#primary.checkpoints;
+  }
+
+  /** Opens every socket; without `incoming` the guest begins to run. */
+  async open(): Promise<void> {
+    const { netdev, incoming } = this.#options;
+    netdev.pause();
+    await netdev.open((bytes, offset, length) => this.guest.stack.receive(bytes, offset, length));
+    await this.#monitor.open();
+    if (incoming === undefined) this.#machine.start();
+    else if (incoming !== 'defer') await this.#listen(incoming);
+  }
+
+  /** As `kill -9`: everything it held is closed at once, nobody is told. */
+  kill(): void {
+    if (!this.alive) return;
+    this.#machine.kill();
+    this.#monitor.close();
+    this.#primary.stop();
+    this.#secondary.stop();
+  }
+
+  async #listen(address: Address): Promise<void> {
+    this.#incoming = 'listening';
+    await this.#secondary.listen(address);
+  }
+
+  #event(name: string, data?: QmpObject): void {
+    if (name === 'MIGRATION' && this.#capabilities.get('events') !== true) return;
+    this.#monitor.event(name, data);
+  }
+
+  async #command(name: string, args: QmpObject): Promise<unknown> {
+    const handler = this.#commands[name];
+    if (handler === undefined) {
+      throw new QmpRefusal(`The command ${name} has not been found`, 'CommandNotFound');
+    }
+    return handler(args);
+  }
+
+  readonly #commands: Readonly<Record<string, (args: QmpObject) => unknown>> = {
+    'query-version': () => ({
+      qemu: this.#options.version ?? { major: 7, minor: 2, micro: 22 },
+      package: 'scripted',
+    }),
+    'query-status': () => ({
+      status: this.#machine.runState,
+      singlestep: false,
+      running: this.running,
+    }),
+    'query-colo-status': () => ({ mode: this.mode, 'last-mode': this.#lastMode, reason: 'none' }),
+    'query-migrate': () => this.#queryMigrate(),
+    'migrate-set-capabilities': (args) => {
+      for (const [capability, state] of parseCapabilities(args)) this.#capabilities.set(capability, state);
+      return {};
+    },
+    'migrate-set-parameters': (args) => {
+      const delayMs = parseCheckpointDelay(args);
+      if (delayMs !== undefined) this.#primary.setDelay(delayMs);
+      return {};
+    },
+    migrate: (args) => {
+      const address = parseMigrationUri(args.uri);
+      if (this.mode !== 'none' || ['setup', 'active', 'colo'].includes(this.#primary.status)) {
+        throw new QmpRefusal("There's a migration process in progress");
+      }
+      if (this.#machine.runState === 'inmigrate')
+        throw new QmpRefusal('Guest is waiting for an incoming migration');
+      void this.#primary.migrate(address, this.#capabilities.get('x-colo') === true);
+      return {};
+    },
+    'migrate-incoming': (args) => {
+      const address = parseMigrationUri(args.uri);
+      if (this.#incoming === 'none')
+        throw new QmpRefusal("'-incoming' was not specified on the command line");
+      if (this.#incoming === 'listening') {
+        throw new QmpRefusal('The incoming migration has already been started');
+      }
+      return this.#listen(address).then(
+        () => ({}),
+        (error: unknown) => {
+          this.#incoming = 'deferred';
+          throw new QmpRefusal(`Failed to listen: ${error instanceof Error ? error.message : String(error)}`);
+        },
+      );
+    },
+    'x-colo-lost-heartbeat': () => {
+      const mode = this.mode;
+      if (mode === 'none') throw new QmpRefusal("The feature 'colo' is not enabled");
+      this.#lastMode = mode;
+      if (mode === 'primary') this.#primary.failover();
+      else void this.#secondary.failover();
+      return {};
+    },
+    stop: () => {
+      void this.#machine.stop('paused');
+      return {};
+    },
+    cont: () => {
+      if (this.#machine.runState === 'inmigrate')
+        throw new QmpRefusal('Guest is waiting for an incoming migration');
+      this.#machine.start();
+      return {};
+    },
+    yank: () => {
+      this.#primary.yank();
+      this.#secondary.yank();
+      return {};
+    },
+    quit: () => {
+      this.#monitor.event('SHUTDOWN', { guest: false, reason: 'host-qmp-quit' });
+      this.#options.clock.after(0, () => this.kill()); // after the answer has left
+      return {};
+    },
+  };
+
+  #queryMigrate(): Record<string, unknown> {
+    const outgoing = this.#primary.status !== 'none';
+    const status = outgoing ? this.#primary.status : this.#secondary.status;
+    const errorText = outgoing ? this.#primary.errorText : '';
+    if (status === 'none') return {};
+    return errorText === '' ? { status } : { status, 'error-desc': errorText };
+  }
+}

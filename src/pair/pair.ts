@@ -82,6 +82,7 @@ export class Pair {
   /** The secondary was seen waiting for a state to load, and has not been used yet. */
   #secondaryFresh = false;
   #stopping = false;
+  readonly #linkSaid: Partial<Record<Side, string>> = {};
   #protectTimer: Timer | null = null;
   #channelOpen = false;
   #channelWaiters: (() => void)[] = [];
@@ -394,9 +395,11 @@ export class Pair {
 
   #linkChanged(side: Side, state: LinkState, reason: ColoError | undefined): void {
     const { url } = this.#parts.links[side];
+    const message = reason === undefined ? `link ${state}` : reason.message;
+    if (this.#linkSaid[side] === message) return; // each failed attempt to reopen says the same again
+    this.#linkSaid[side] = message;
     const fields = reason === undefined ? { side, url, state } : { side, url, state, code: reason.code };
-    if (state === 'up') this.#log.info(fields, 'link up');
-    else this.#log.warn(fields, reason === undefined ? `link ${state}` : reason.message);
+    this.#log[state === 'waiting' ? 'warn' : 'info'](fields, message);
   }
 
   #setState(state: ProtectionState, reason: string): void {

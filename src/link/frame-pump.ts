@@ -165,8 +165,8 @@ export class FramePump {
 
   /** Brings the kernel's own drop counts into the link's counters. Frames that it refused are no longer "sent". */
   countDrops(): { sendErrors: number } {
-    const statistics = this.#port?.statistics();
-    if (!statistics) return { sendErrors: 0 };
+    if (!this.#port || this.#port.fd < 0) return { sendErrors: 0 };
+    const statistics = this.#port.statistics();
     const receiveDrops = statistics.drops + statistics.truncated + statistics.undescribable;
     const sendErrors = statistics.sendErrors - this.#countedSendErrors;
     this.#counters.receiveDrops += receiveDrops - this.#countedReceiveDrops;

@@ -172,14 +172,16 @@ export abstract class InterfaceLink implements Link {
   }
 
   async #lookOnce(): Promise<void> {
+    const held = this.pump.port;
+    if (held && this.rtnetlink.interface(this.interfaceName)?.index !== held.interfaceIndex)
+      this.#closePort();
     await this.prepare(this.rtnetlink);
     if (this.#closed) return;
     const info = this.rtnetlink.interface(this.interfaceName);
     this.#info = info;
     const isUp = info !== undefined && (info.flags & InterfaceFlag.UP) !== 0;
-    const { port } = this.pump;
-    const isOther = port !== undefined && info?.index !== port.interfaceIndex;
-    if (isOther || (!isUp && !this.keepsPortWhileDown)) this.#closePort();
+    if (info?.index !== this.pump.port?.interfaceIndex || (!isUp && !this.keepsPortWhileDown))
+      this.#closePort();
     if (!info) return this.#waitFor('the interface does not exist');
     if (!isUp) return this.#waitFor('the interface is down');
     const isNew = !this.pump.port;

@@ -14,8 +14,11 @@ const NFT_MS_MAX = 10_000;
 export class HostIsolation {
   readonly #interface: string;
   readonly #table: string;
+  readonly #program: string;
 
-  constructor(instance: string, interfaceName: string) {
+  /** @param program the nft program, by name or path */
+  constructor(instance: string, interfaceName: string, program = 'nft') {
+    this.#program = program;
     this.#interface = interfaceName;
     this.#table = `colo-proxy_${plain(instance)}_${plain(interfaceName)}`;
   }
@@ -53,7 +56,7 @@ export class HostIsolation {
 
   #nft(script: string): Promise<{ exitCode: number | null; output: string }> {
     return new Promise((resolve, reject) => {
-      const nft = spawn('nft', ['-f', '-'], {
+      const nft = spawn(this.#program, ['-f', '-'], {
         env: { PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin`, LC_ALL: 'C' },
         stdio: ['pipe', 'pipe', 'pipe'],
         timeout: NFT_MS_MAX,

@@ -48,7 +48,10 @@ export class TapSetup {
   readonly #rtnetlink: Rtnetlink;
   readonly #isolation: HostIsolation;
   readonly #mark: string;
+  /** The interface that is ready, and the one that was begun with. */
   #preparedIndex = 0;
+  #touchedIndex = 0;
+  #isIsolated = false;
   #before: Before | undefined;
 
   constructor(options: TapSetupOptions, rtnetlink: Rtnetlink) {
@@ -120,6 +123,8 @@ export class TapSetup {
 
   async #takeOver(info: InterfaceInfo): Promise<void> {
     const { index } = info;
+    this.#touchedIndex = index;
+    this.#before = undefined;
     if (this.#options.isolate) {
       this.#before = {
         up: (info.flags & InterfaceFlag.UP) !== 0,
@@ -132,6 +137,7 @@ export class TapSetup {
       this.#rtnetlink.change(index, { noArp: true });
       for (const address of this.#rtnetlink.addresses(index)) this.#rtnetlink.deleteAddress(address);
       await this.#isolation.apply();
+      this.#isIsolated = true;
     }
     this.#rtnetlink.change(index, { up: true });
   }
@@ -140,9 +146,9 @@ export class TapSetup {
   async undo(): Promise<void> {
     const info = this.#rtnetlink.interface(this.#options.interface);
     try {
-      if (info && info.index === this.#preparedIndex) this.#giveBack(info);
+      if (info && info.index === this.#touchedIndex) this.#giveBack(info);
     } finally {
-      if (this.#options.isolate && this.#preparedIndex !== 0) await this.#isolation.remove();
+      if (this.#isIsolated) await this.#isolation.remove();
     }
   }
 

@@ -1,0 +1,122 @@
+/** The proxy under test, started as a user starts it: `colo-proxy --config FILE`. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { Child } from './child.mjs';
+import { run, until } from './command.mjs';
+import { Metrics } from './metrics.mjs';
+import { BRIDGE, CLIENT_VETH, GUEST } from './net.mjs';
+import { PROXY } from './paths.mjs';
+
+const HTTP_LISTEN = '127.0.0.1:9120';
+
+export class ProxyUnderTest {
+  /**
+   * @param {object} options
+   * @param {'tap' | 'stream'} options.linkKind
+   * @param {string} options.directory for configuration and log
+   * @param {string} options.sockets
+   * @param {string} options.namespace
+   * @param {import('./agent.mjs').Agent} options.hostAgent asks its HTTP endpoints
+   * @param {number} options.periodMsMax `checkpoint.periodMsMax`
+   */
+  constructor({ linkKind, directory, sockets, namespace, hostAgent, periodMsMax }) {
+    this.configFile = path.join(directory, 'colo-proxy.yaml');
+    this.logFile = path.join(directory, 'proxy.log');
+    this.namespace = namespace;
+    this.hostAgent = hostAgent;
+    fs.writeFileSync(this.configFile, JSON.stringify(configOf(linkKind, sockets, periodMsMax), null, 2));
+  }
+
+  start() {
+    const command = [
+      'ip',
+      'netns',
+      'exec',
+      this.namespace,
+      process.execPath,
+      PROXY,
+      '--config',
+      this.configFile,
+    ];
+    this.child = new Child('proxy', command, { logFile: this.logFile });
+  }
+
+  /** The QEMU arguments that the proxy itself proposes for its configuration. */
+  async qemuArgs(role, version) {
+    const args = [
+      'qemu-args',
+      role,
+      '--config',
+      this.configFile,
+      '--mac',
+      GUEST.mac,
+      '--qemu-version',
+      version,
+    ];
+    const text = await run(process.execPath, [PROXY, ...args]);
+    return shellWords(text);
+  }
+
+  /** @returns {Promise<Metrics>} */
+  async metrics() {
+    const { text } = await this.hostAgent.do('get', { url: `http://${HTTP_LISTEN}/metrics` });
+    return new Metrics(text);
+  }
+
+  async readiness() {
+    return this.hostAgent.do('get', { url: `http://${HTTP_LISTEN}/readyz` });
+  }
+
+  /** Waits until the metrics say so. */
+  async until(what, msMax, accept) {
+    let last;
+    try {
+      return await until(`the proxy: ${what}`, msMax, async () => {
+        if (!this.child.isRunning)
+          throw new Error(`the proxy ended with ${this.child.exitCode ?? this.child.signal}`);
+        last = await this.metrics().catch(() => undefined);
+        return last && accept(last) ? last : undefined;
+      });
+    } catch (error) {
+      const state = last ? `${last.state}, epoch ${last.epoch}, carrier ${last.carrier}` : 'no metrics';
+      throw new Error(`${error.message} (${state})\n${this.logTail()}`, { cause: error });
+    }
+  }
+
+  logTail(lines = 12) {
+    return this.child.logText().trim().split('\n').slice(-lines).join('\n');
+  }
+
+  async stop() {
+    await this.child?.stop('SIGTERM', 10_000);
+  }
+}
+
+function configOf(linkKind, sockets, periodMsMax) {
+  const links =
+    linkKind === 'tap'
+      ? {
+          primary: { link: 'packet:tap0', createTap: true },
+          secondary: { link: 'packet:tap1', createTap: true },
+          client: { link: 'tap:colo0', bridge: BRIDGE },
+        }
+      : {
+          primary: { link: `stream:unix:${sockets}/primary.net` },
+          secondary: { link: `stream:unix:${sockets}/secondary.net` },
+          client: { link: `packet:${CLIENT_VETH}` },
+        };
+  return {
+    name: 'lab',
+    ...links,
+    runtime: { directory: sockets },
+    checkpoint: { periodMsMax },
+    http: { listen: HTTP_LISTEN },
+    log: { level: 'debug', format: 'json' },
+  };
+}
+
+/** Words as a POSIX shell would split them: quotes, backslashes at line ends. */
+function shellWords(text) {
+  const words = text.replaceAll('\\\n', ' ').match(/(?:[^\s'"]|'[^']*'|"[^"]*")+/g) ?? [];
+  return words.map((word) => word.replace(/'([^']*)'|"([^"]*)"/g, '$1$2'));
+}

@@ -1,0 +1,113 @@
+/** One protected pair in its own namespaces: two VMs, the proxy, a client. Everything is gone when it ends. */
+import fs from 'node:fs';
+import { Agent } from './agent.mjs';
+import { sleep, until } from './command.mjs';
+import { Network } from './net.mjs';
+import { ProxyUnderTest } from './proxy.mjs';
+import { Vm } from './vm.mjs';
+
+const PROXY_START_MS_MAX = 30_000;
+const PROTECT_MS_MAX = 90_000;
+const STEADY_READ_MS_MAX = 20_000;
+
+export class Rig {
+  #undo = [];
+
+  /**
+   * @param {object} options
+   * @param {import('./run-folder.mjs').RunFolder} options.runFolder
+   * @param {string} options.name
+   * @param {'tap' | 'stream'} options.linkKind
+   * @param {import('./qemu.mjs').Qemu} options.qemu
+   * @param {'tcg' | 'kvm'} options.accelerator
+   * @param {{kernel: string, initrd: string}} options.image
+   * @param {number} options.periodMsMax
+   */
+  constructor(options) {
+    this.options = options;
+    const { runFolder, name, linkKind } = options;
+    Object.assign(this, runFolder.newFolders(`${linkKind}-${name}`));
+    runFolder.atEnd(() => this.end());
+    this.atEnd(() => fs.rmSync(this.sockets, { recursive: true, force: true }));
+    this.network = new Network(`${runFolder.id}-${linkKind}`);
+  }
+
+  /** Network, agents, proxy and the primary: its guest serves, unprotected. */
+  async startUnprotected() {
+    const { linkKind, periodMsMax } = this.options;
+    this.atEnd(() => this.network.remove());
+    await this.network.create();
+    if (linkKind === 'tap') await this.network.createBridge();
+
+    this.client = new Agent('client-agent', this.network.client, this.logs);
+    this.atEnd(() => this.client.stop());
+    const hostAgent = new Agent('host-agent', this.network.host, this.logs);
+    this.atEnd(() => hostAgent.stop());
+
+    const namespace = this.network.host;
+    const { logs: directory, sockets } = this;
+    this.proxy = new ProxyUnderTest({ linkKind, directory, sockets, namespace, hostAgent, periodMsMax });
+    this.proxy.start();
+    this.atEnd(() => this.proxy.stop());
+    await this.proxy.until('its metrics', PROXY_START_MS_MAX, (metrics) => metrics.state);
+
+    this.primary = await this.#startVm('primary');
+    await this.primary.booted();
+    await this.proxy.until('the primary link', PROXY_START_MS_MAX, (m) =>
+      m.sum('link_up', { side: 'primary' }),
+    );
+  }
+
+  /** The secondary comes; the proxy protects the pair by itself. */
+  async protect() {
+    this.secondary = await this.#startVm('secondary');
+    return this.proxy.until('protected', PROTECT_MS_MAX, (metrics) => metrics.state === 'protected');
+  }
+
+  /** Metrics and QEMU's own events of one moment without a checkpoint under way. */
+  async steadyReading() {
+    return until('a moment without a checkpoint', STEADY_READ_MS_MAX, async () => {
+      const before = await this.proxy.metrics();
+      await sleep(10);
+      const reading = {
+        resumes: this.primary.monitor.countOf('RESUME'),
+        stops: this.primary.monitor.countOf('STOP'),
+      };
+      const metrics = await this.proxy.metrics();
+      const isSteady =
+        before.state === 'protected' && metrics.state === 'protected' && before.epoch === metrics.epoch;
+      return isSteady && reading.resumes === reading.stops ? { ...reading, metrics } : undefined;
+    });
+  }
+
+  damage() {
+    return [this.primary, this.secondary].flatMap((vm) => vm?.damage() ?? []);
+  }
+
+  atEnd(action) {
+    this.#undo.push(action);
+  }
+
+  async end() {
+    for (const action of this.#undo.splice(0).reverse()) await action();
+  }
+
+  async #startVm(name) {
+    const { qemu, accelerator, image } = this.options;
+    const extraArgs = await this.proxy.qemuArgs(name, qemu.version);
+    const { logs: directory, sockets } = this;
+    const vm = new Vm({
+      name,
+      qemu,
+      accelerator,
+      image,
+      directory,
+      sockets,
+      namespace: this.network.host,
+      extraArgs,
+    });
+    this.atEnd(() => vm.stop());
+    await vm.connectMonitor();
+    return vm;
+  }
+}

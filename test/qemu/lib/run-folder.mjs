@@ -1,0 +1,45 @@
+/** One run's place: a folder for logs, a short one for sockets, and what must be undone at its end, last made first. */
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { RUNS } from './paths.mjs';
+
+const KEPT_RUNS = 10;
+
+export class RunFolder {
+  #undo = [];
+
+  constructor() {
+    this.id = process.pid.toString(36);
+    fs.mkdirSync(RUNS, { recursive: true });
+    forgetOldRuns();
+    this.root = fs.mkdtempSync(path.join(RUNS, `${new Date().toISOString().replace(/[:.]/g, '-')}-`));
+    this.#attempts = 0;
+  }
+
+  #attempts;
+
+  /** A folder for one rig's logs and one for its sockets (a socket's path has 107 bytes at most). */
+  newFolders(name) {
+    const logs = path.join(this.root, `${++this.#attempts}-${name}`);
+    fs.mkdirSync(logs);
+    const sockets = fs.mkdtempSync(path.join(os.tmpdir(), 'colo-lab-'));
+    return { logs, sockets };
+  }
+
+  /** @param {() => Promise<void> | void} action done at the end, whatever happens */
+  atEnd(action) {
+    this.#undo.push(action);
+  }
+
+  async end() {
+    for (const action of this.#undo.splice(0).reverse()) {
+      await Promise.resolve(action()).catch((error) => console.error(`cleaning up: ${error.message}`));
+    }
+  }
+}
+
+function forgetOldRuns() {
+  const old = fs.readdirSync(RUNS).sort().slice(0, -KEPT_RUNS);
+  for (const name of old) fs.rmSync(path.join(RUNS, name), { recursive: true, force: true });
+}

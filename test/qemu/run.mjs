@@ -1,0 +1,180 @@
+/**
+ * Two real QEMU VMs behind the proxy, real client traffic, real deaths. See README.md.
+ *
+ *   node test/qemu/run.mjs [--short] [--qemu 7|11] [--links tap,stream] [--only NAME] [--accel tcg|kvm] [--json FILE]
+ *
+ * Exit code 0: every check was met, or the laboratory cannot be had here (said loudly); 1: a miss; 2: wrong usage.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { guestImage } from './lib/guest-image.mjs';
+import { CHECKOUT, PROXY } from './lib/paths.mjs';
+import { findQemu } from './lib/qemu.mjs';
+import { Report } from './lib/report.mjs';
+import { missingRequirements } from './lib/requirements.mjs';
+import { Rig } from './lib/rig.mjs';
+import { RunFolder } from './lib/run-folder.mjs';
+import { death } from './scenarios/death.mjs';
+import { divergence } from './scenarios/divergence.mjs';
+import { traffic, unprotectedTraffic } from './scenarios/traffic.mjs';
+
+const FULL = {
+  downloads: 20,
+  requests: 1000,
+  shortConnections: 200,
+  datagrams: 500,
+  pings: 50,
+  checkpoints: 200,
+  divergences: 12,
+  killDownloadBytes: 48 << 20,
+};
+const SHORT = {
+  downloads: 3,
+  requests: 200,
+  shortConnections: 20,
+  datagrams: 50,
+  pings: 10,
+  checkpoints: 30,
+  divergences: 4,
+  killDownloadBytes: 32 << 20,
+};
+/** A checkpoint every so often while ordinary traffic runs; elsewhere they come from divergences alone. */
+const PERIOD_MS = 100;
+
+/** Each plays on a pair of its own. */
+const STORIES = {
+  traffic: {
+    periodMsMax: PERIOD_MS,
+    async play(rig, section, sizes) {
+      await unprotectedTraffic(rig, section);
+      await rig.protect();
+      await traffic(rig, section, sizes);
+    },
+  },
+  'primary-dies': {
+    periodMsMax: 0,
+    async play(rig, section, sizes) {
+      await rig.protect();
+      await divergence(rig, section, sizes);
+      await death(rig, section, sizes, 'primary');
+    },
+  },
+  'secondary-dies': {
+    periodMsMax: 0,
+    async play(rig, section, sizes) {
+      await rig.protect();
+      await death(rig, section, sizes, 'secondary');
+    },
+  },
+};
+const LINK_KINDS = ['tap', 'stream'];
+/** The short form plays each story once. */
+const SHORT_PLAN = [
+  ['tap', 'traffic'],
+  ['stream', 'primary-dies'],
+  ['tap', 'secondary-dies'],
+];
+
+const log = (text) => console.log(text);
+
+function readOptions() {
+  const { values } = parseArgs({
+    options: {
+      short: { type: 'boolean', default: false },
+      qemu: { type: 'string', default: '7' },
+      links: { type: 'string', default: LINK_KINDS.join(',') },
+      only: { type: 'string' },
+      accel: { type: 'string', default: 'tcg' },
+      json: { type: 'string' },
+    },
+  });
+  const links = values.links.split(',');
+  const refuse = (what) => {
+    throw new Error(what);
+  };
+  if (!['7', '11'].includes(values.qemu)) refuse(`--qemu ${values.qemu}: expected 7 or 11`);
+  if (!['tcg', 'kvm'].includes(values.accel)) refuse(`--accel ${values.accel}: expected tcg or kvm`);
+  if (!links.every((kind) => LINK_KINDS.includes(kind)))
+    refuse(`--links ${values.links}: expected tap,stream`);
+  if (values.only && !STORIES[values.only])
+    refuse(`--only ${values.only}: expected ${Object.keys(STORIES).join(', ')}`);
+  return { ...values, links };
+}
+
+function planOf({ short, links, only }) {
+  const all = links.flatMap((kind) => Object.keys(STORIES).map((story) => [kind, story]));
+  const wanted = short && !only ? SHORT_PLAN.filter(([kind]) => links.includes(kind)) : all;
+  return wanted.filter(([, story]) => !only || story === only);
+}
+
+function skip(missing) {
+  const lines = [
+    'SKIPPED: the two real VMs were not started. Missing:',
+    ...missing.map((what) => `  - ${what}`),
+  ];
+  log(`\n${'!'.repeat(70)}\n${lines.join('\n')}\n${'!'.repeat(70)}\n`);
+}
+
+async function playStory(runFolder, report, laboratory, [linkKind, story], sizes) {
+  const section = report.forLinks(linkKind);
+  const { periodMsMax, play } = STORIES[story];
+  const rig = new Rig({ runFolder, name: story, linkKind, periodMsMax, ...laboratory });
+  log(`\n${linkKind} links, ${story}: ${path.relative(CHECKOUT, rig.logs)}`);
+  try {
+    await rig.startUnprotected();
+    await play(rig, section, sizes);
+  } catch (error) {
+    section.at(story).expect('played to its end', false, error.message);
+  }
+  await rig.proxy?.stop();
+  const { exitCode, signal } = rig.proxy?.child ?? {};
+  section.at(story).expect('the proxy ends with 0 on SIGTERM', exitCode === 0, String(exitCode ?? signal));
+  await rig.end();
+}
+
+async function main() {
+  const options = readOptions();
+  const started = performance.now();
+  const missing = await missingRequirements({ qemu: options.qemu, log });
+  if (!fs.existsSync(path.join(CHECKOUT, 'dist'))) missing.push('the built proxy: npm run build');
+  if (missing.length > 0) {
+    skip(missing);
+    writeJson(options.json, { skipped: missing });
+    return 0;
+  }
+
+  const runFolder = new RunFolder();
+  for (const signal of ['SIGINT', 'SIGTERM']) {
+    process.once(signal, () => runFolder.end().then(() => process.exit(1)));
+  }
+  const qemu = await findQemu(options.qemu, options.accel);
+  const laboratory = { qemu, accelerator: options.accel, image: await guestImage() };
+  log(
+    `QEMU ${qemu.version} (${options.accel}), ${path.basename(laboratory.image.kernel)}, ${path.basename(PROXY)}`,
+  );
+
+  const report = new Report({ log });
+  for (const step of planOf(options)) {
+    await playStory(runFolder, report, laboratory, step, options.short ? SHORT : FULL);
+  }
+  await runFolder.end();
+
+  const seconds = (performance.now() - started) / 1000;
+  const { rows, misses } = report;
+  log(`\n${report.table()}\n`);
+  log(`QEMU ${qemu.version}: ${rows.length - misses} met, ${misses} missed, ${seconds.toFixed(0)} s`);
+  writeJson(options.json, { qemu: qemu.version, accelerator: options.accel, seconds, misses, rows });
+  return misses === 0 ? 0 : 1;
+}
+
+function writeJson(file, value) {
+  if (file) fs.writeFileSync(file, `${JSON.stringify(value, null, 2)}\n`);
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  console.error(error.message);
+  process.exitCode = error.code?.startsWith('ERR_PARSE_ARGS') || /^--/.test(error.message) ? 2 : 1;
+}

@@ -1,0 +1,129 @@
+/** Point 3: `kill -9` of one VM in the middle of a download; every connection goes on. */
+import { until } from '../lib/command.mjs';
+import { GUEST } from '../lib/net.mjs';
+
+const FAILOVER_MS_MAX = 30_000;
+const ATTEMPTS_MAX = 8;
+/** Of the download, before the VM is killed. */
+const KILL_AFTER_SHARE = 0.2;
+
+/** @param {'primary' | 'secondary'} victim */
+export async function death(rig, section, sizes, victim) {
+  const point = section.at(`3 ${victim} dies`);
+  const { client } = rig;
+
+  await client.do('openConnection', { name: 'before', host: GUEST.ipv4 });
+  await client.do('increment', { name: 'before', count: 10 });
+  await forceCheckpoint(rig);
+  await client.do('startSteady', { name: 'steady', host: GUEST.ipv4 });
+  const path = `/bytes/${sizes.killDownloadBytes}/9`;
+  await client.do('startDownload', { name: 'v4', host: GUEST.ipv4, path });
+  await client.do('startDownload', { name: 'v6', host: GUEST.ipv6, path });
+  await until(
+    'the downloads to be under way',
+    FAILOVER_MS_MAX,
+    async () => {
+      const received = await Promise.all(['v4', 'v6'].map((name) => client.do('downloadProgress', { name })));
+      return Math.min(...received) > sizes.killDownloadBytes * KILL_AFTER_SHARE;
+    },
+    10,
+  );
+
+  const { lastValue, sameEpoch } = await openAfterLastCheckpoint(rig);
+  const progress = await Promise.all(['v4', 'v6'].map((name) => client.do('downloadProgress', { name })));
+  const killedAtMs = performance.now();
+  rig[victim].kill();
+
+  point.expect(
+    'one connection is younger than the last checkpoint',
+    sameEpoch,
+    sameEpoch ? 'yes' : 'checkpoints come too often',
+  );
+  const inTheMiddle = progress.every((bytes) => bytes < sizes.killDownloadBytes);
+  const shares = progress.map((bytes) => `${Math.round((100 * bytes) / sizes.killDownloadBytes)} %`);
+  point.expect('killed in the middle of both downloads', inTheMiddle, shares.join(', '));
+
+  const outcome = `${victim}-lost`;
+  const survivor = victim === 'primary' ? 'secondary' : 'primary';
+  await point.job(
+    'the proxy fails over',
+    rig.proxy.until(
+      'failed-over',
+      FAILOVER_MS_MAX,
+      (m) => m.state === 'failed-over' && m.carrier === survivor,
+    ),
+    (m) => ({
+      ok: m.sum('failovers_total', { kind: outcome }) === 1 && m.sum('failovers_total') === 1,
+      seen: `${m.text('failovers_total')}, seen after ${(performance.now() - killedAtMs).toFixed(0)} ms`,
+    }),
+  );
+
+  for (const name of ['before', 'after']) {
+    const wanted = name === 'before' ? lastValue + 1 : lastValue + 2;
+    await point.job(
+      `the connection opened ${name} the last checkpoint goes on`,
+      client.do('increment', { name }),
+      ({ value }) => ({ ok: value === wanted, seen: `counter ${value}, expected ${wanted}` }),
+    );
+  }
+  for (const name of ['v4', 'v6']) {
+    await point.job(
+      `the download over ${name} ends right`,
+      client.do('downloadResult', { name }),
+      ({ bytes, gapMs, ms }) => ({
+        ok: bytes === sizes.killDownloadBytes,
+        seen: `${bytes} bytes, right sha256, ${ms.toFixed(0)} ms, longest silence ${gapMs.toFixed(0)} ms`,
+      }),
+    );
+  }
+  await point.job('gap of a steady connection', client.do('stopSteady', { name: 'steady' }), (steady) => ({
+    ok: !steady.error,
+    seen: steady.error ?? `longest silence ${steady.gapMsMax.toFixed(0)} ms over ${steady.answered} echoes`,
+  }));
+  await newTraffic(point, client, lastValue + 2);
+
+  const damage = rig[survivor].damage();
+  point.expect('the survivor is well', damage.length === 0, damage.join('; ') || 'no panic');
+  const { status } = await rig[survivor].monitor.execute('query-status');
+  point.expect('QEMU says the survivor runs', status === 'running', status);
+}
+
+/** An answer that differs between the VMs makes the proxy take a checkpoint. */
+async function forceCheckpoint(rig) {
+  const { epoch } = await rig.proxy.metrics();
+  await rig.client.do('askDifferingDatagram', { host: GUEST.ipv4, tag: 'checkpoint' });
+  await rig.proxy.until('a checkpoint', FAILOVER_MS_MAX, (m) => m.epoch > epoch && m.state === 'protected');
+}
+
+/** Opens a connection and makes sure that no checkpoint has contained it: tries again when one came in between. */
+async function openAfterLastCheckpoint(rig) {
+  let lastValue;
+  for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+    if (attempt > 0) await rig.client.do('closeConnection', { name: 'after' });
+    const { epoch } = await rig.proxy.metrics();
+    await rig.client.do('openConnection', { name: 'after', host: GUEST.ipv4 });
+    await rig.client.do('increment', { name: 'before' });
+    ({ value: lastValue } = await rig.client.do('increment', { name: 'after' }));
+    const now = await rig.proxy.metrics();
+    if (now.epoch === epoch && now.state === 'protected') return { lastValue, sameEpoch: true };
+  }
+  return { lastValue, sameEpoch: false };
+}
+
+/** The survivor serves new clients too. */
+async function newTraffic(point, client, lastValue) {
+  await point.job(
+    'new connections are served',
+    client.do('shortConnections', { host: GUEST.ipv6, count: 10 }),
+    ({ complete }) => ({ ok: complete === 10, seen: `${complete} of 10` }),
+  );
+  await client.do('openConnection', { name: 'new', host: GUEST.ipv6 }).catch(() => {});
+  await point.job('the counter goes on', client.do('increment', { name: 'new', count: 20 }), ({ value }) => ({
+    ok: value === lastValue + 20,
+    seen: `counter ${value}, expected ${lastValue + 20}`,
+  }));
+  await point.job('ping', client.do('ping', { host: GUEST.ipv4, count: 5 }), ({ received }) => ({
+    ok: received === 5,
+    seen: `${received} of 5`,
+  }));
+}

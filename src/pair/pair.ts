@@ -85,7 +85,6 @@ export class Pair {
   /** The secondary was seen waiting for a state to load, and has not been used yet. */
   #secondaryFresh = false;
   #stopping = false;
-  readonly #linkSaid: Partial<Record<Side, string>> = {};
   #protectTimer: Timer | null = null;
   #channelOpen = false;
   #channelWaiters: (() => void)[] = [];

@@ -79,7 +79,7 @@ export class Vm {
         connected: () => events.connected(),
         refused: () => events.died(),
         event: (name, data) => {
-          if (name === 'COLO_EXIT') events.coloExit(String(data['reason']));
+          if (name === 'COLO_EXIT') events.coloExit(String(data.reason));
         },
       },
     });

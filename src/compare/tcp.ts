@@ -57,7 +57,11 @@ export class TcpComparator {
   primary(view: FrameView, flow: number, nowMs: number): Verdict {
     const flows = this.#flows;
     if (flows.primaryFirst[flow] === NONE && !flows.has(flow, FlowFlag.BLOCKED)) {
+      const kept = flows.secondaryFirst[flow]!;
       if (this.#judge(view, flow, 0, nowMs) === Waiting.NOTHING) {
+        if (kept !== NONE && view.payloadBytes > 0) {
+          this.#ledger.lag.sample(nowMs - this.#ledger.store.atMs[kept]!);
+        }
         this.#leave(view, flow, this.#reason(view, flow), 0);
         flows.clear(flow, FlowFlag.HEAD_BEGUN);
         return Verdict.RELEASE;

@@ -27,7 +27,10 @@ interface Plan {
   readonly fin: boolean;
 }
 
-const u32 = fc.oneof(fc.integer({ min: 0, max: 0xffffffff }), fc.integer({ min: 0xfffff000, max: 0xffffffff }));
+const u32 = fc.oneof(
+  fc.integer({ min: 0, max: 0xffffffff }),
+  fc.integer({ min: 0xfffff000, max: 0xffffffff }),
+);
 const plan: fc.Arbitrary<Plan> = fc.record({
   stream: fc.uint8Array({ minLength: 1, maxLength: 6000 }),
   primaryIsn: u32,
@@ -53,7 +56,13 @@ interface Piece {
   readonly frame: Buffer;
 }
 
-function pieces(guest: Guest, stream: Uint8Array, cuts: readonly number[], fin: boolean, window: number): Piece[] {
+function pieces(
+  guest: Guest,
+  stream: Uint8Array,
+  cuts: readonly number[],
+  fin: boolean,
+  window: number,
+): Piece[] {
   const list: Piece[] = [];
   for (let from = 0, index = 0; from < stream.length; index += 1) {
     const to = Math.min(stream.length, from + cuts[index % cuts.length]!);
@@ -72,7 +81,11 @@ function pieces(guest: Guest, stream: Uint8Array, cuts: readonly number[], fin: 
   return list;
 }
 
-function disturb(list: Piece[], repeats: readonly number[], moves: readonly (readonly [number, number])[]): Piece[] {
+function disturb(
+  list: Piece[],
+  repeats: readonly number[],
+  moves: readonly (readonly [number, number])[],
+): Piece[] {
   const result = [...list];
   for (const index of repeats) result.push(result[index % result.length]!);
   for (const [from, by] of moves) {

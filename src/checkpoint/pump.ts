@@ -45,6 +45,11 @@ export class Pump {
     this.#events = events;
   }
 
+  /** A word waits to be forwarded; what the source sent after it has not been read. */
+  get isHolding(): boolean {
+    return this.#holding;
+  }
+
   /** From now on this direction is parsed; before, its bytes pass as they are. */
   parseWith(parser: PrimaryWords | SecondaryWords): void {
     this.#parser = parser;

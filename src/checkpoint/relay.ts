@@ -39,6 +39,8 @@ export interface RelayLimits {
   readonly orphanMsMax: number;
   /** What is queued gets this long to be sent when a channel ends. */
   readonly closeMsMax: number;
+  /** A VM that left COLO has sent its last word when nothing came for this long. */
+  readonly leaveMs: number;
 }
 
 export const DEFAULT_RELAY_LIMITS: RelayLimits = {
@@ -46,6 +48,7 @@ export const DEFAULT_RELAY_LIMITS: RelayLimits = {
   connectionsMax: 256,
   orphanMsMax: 5000,
   closeMsMax: 500,
+  leaveMs: 20,
 };
 
 export interface RelayOptions {
@@ -148,6 +151,26 @@ export class Relay {
     if (migration === undefined) return;
     for (const connection of migration.connections) connection.destroy(side);
     if (side === undefined) this.#finish(migration, 'closed by the proxy');
+  }
+
+  /**
+   * A VM has left COLO (QMP event COLO_EXIT) and says no more, but QEMU keeps its socket open until it is told
+   * what to do. What it had said before still counts; then the channel goes on as if it had closed its side.
+   */
+  leave(side: Side): void {
+    if (this.#migration !== undefined) this.#awaitSilence(this.#migration, side, -1);
+  }
+
+  /** The event overtakes words that wait unread in the socket: `side` is done when no more come. */
+  #awaitSilence(migration: Migration, side: Side, bytesBefore: number | undefined): void {
+    const control = migration.control ?? migration.connections[0];
+    if (this.#migration !== migration || control === undefined) return;
+    const bytes = control.bytesOf(side);
+    if (bytes !== undefined && bytes === bytesBefore) {
+      control.takeAsEnded(side);
+      return;
+    }
+    this.#options.clock.after(this.#limits.leaveMs, () => this.#awaitSilence(migration, side, bytes));
   }
 
   #accept(primary: DuplexChannel): void {

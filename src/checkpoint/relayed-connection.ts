@@ -71,6 +71,17 @@ export class RelayedConnection {
     this.#toPrimary.parseWith(new SecondaryWords(state));
   }
 
+  /** What `side` has sent so far, or undefined while a word of it is held and more may wait unread. */
+  bytesOf(side: Side): number | undefined {
+    const pump = side === 'primary' ? this.#toSecondary : this.#toPrimary;
+    return pump.isHolding ? undefined : pump.bytes;
+  }
+
+  /** Takes `side` as ended, as if it had closed its socket. */
+  takeAsEnded(side: Side): void {
+    (side === 'primary' ? this.#toSecondary : this.#toPrimary).sourceEnded();
+  }
+
   /** Sends what is queued, then closes; nothing more is forwarded. */
   end(): void {
     this.#toSecondary.stop();

@@ -331,6 +331,30 @@ describe('when a side is lost', () => {
     expect(events).toEqual(['primary-lost', 'closed: secondary side: closed by the peer']);
   });
 
+  it('to COLO_EXIT: what the secondary had said counts, then it is taken as gone', async () => {
+    await startRelay({ leaveMs: 20 });
+    const [primary, secondary] = await sending();
+    held = ['vmstate-received'];
+    primary.channel.destroy();
+    secondary.say(5);
+    secondary.say(6);
+    await run(clock);
+    relay.leave('secondary');
+    await run(clock, 500);
+    expect(events, 'a held word is waited for').toEqual(['primary-lost', 'vmstate-received']);
+    letGo[0]!();
+    await run(clock, 50);
+    expect(events[2]).toBe('vmstate-loaded');
+    expect(events[3]).toMatch(/^closed: the primary was lost; the secondary has loaded/);
+
+    await sending();
+    relay.leave('secondary');
+    await run(clock, 19);
+    expect(events).toEqual([]);
+    await run(clock, 2);
+    expect(events).toEqual(['closed: secondary side: closed by the peer']);
+  });
+
   it('cut off on request', async () => {
     await startRelay();
     const [primary, secondary] = await coupled();

@@ -50,7 +50,11 @@ function answer(stack: NetworkStack, connection: TcpConnection, app: LineApp): v
 
 function reply(stack: NetworkStack, connection: TcpConnection, app: LineApp, line: string): string {
   if (line === 'inc') return `counter=${++app.counter}`;
-  if (line === 'rand') return `rand=${randomText(stack)}`;
+  if (line === 'rand') {
+    const answer = `rand=${randomText(stack)}`;
+    stack.state.services.lastRandom = answer; // what this copy said: the other one says something else
+    return answer;
+  }
   if (line === 'time') return `time=${stack.nowMs().toFixed(3)}`;
   const port = /^call ([1-9][0-9]{0,4})$/.exec(line)?.[1];
   if (port !== undefined && Number(port) <= 65_535) {

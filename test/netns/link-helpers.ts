@@ -38,19 +38,18 @@ export async function openLink(url: string, options: Partial<LinkOptions> = {}, 
 
 const SLOT_BYTES = 65_600 + SLOT_OVERHEAD_BYTES;
 
-/** Holds the character device of a TAP, as QEMU does. */
-export class TapHolder {
+/** Reads and writes single frames on a port, each with its vnet header in front. */
+export class FrameReader {
   readonly port: FramePort;
   readonly #slab = Buffer.alloc(SLOT_BYTES * 16);
   readonly #offsets = new Int32Array(16);
   readonly #lengths = new Int32Array(16);
 
-  constructor(name: string, offload: 'none' | 'checksum' | 'gso' = 'gso') {
-    this.port = openTap({ name, vnetHeader: true, offload });
-    closeLater(() => this.port.close());
+  constructor(port: FramePort) {
+    this.port = port;
   }
 
-  /** Reads at most `framesMax` frames that wait now; each with its vnet header in front. */
+  /** Reads at most `framesMax` frames that wait now. */
   read(framesMax = 16): Buffer[] {
     const frames: Buffer[] = [];
     while (frames.length < framesMax) {
@@ -70,6 +69,14 @@ export class TapHolder {
     const offsets = Int32Array.of(vnetHeaderBytes);
     const lengths = Int32Array.of(frame.length - vnetHeaderBytes);
     this.port.send(frame, offsets, lengths, vnetHeaderBytes, 0, 1);
+  }
+}
+
+/** Holds the character device of a TAP, as QEMU does. */
+export class TapHolder extends FrameReader {
+  constructor(name: string, offload: 'none' | 'checksum' | 'gso' = 'gso') {
+    super(openTap({ name, vnetHeader: true, offload }));
+    closeLater(() => this.port.close());
   }
 }
 

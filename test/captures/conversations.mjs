@@ -86,15 +86,21 @@ export function readConversations(captured) {
   return { frames, conversations: [...conversations.values()] };
 }
 
-/** Is there anything in it that comparing is about? Broken IP counts: it must not get through either. */
+/** Is there anything in it that comparing is about? */
 export function hasIpPayload({ frames }) {
-  return frames.some((frame) => frame.isIp && frame.payloadBytes > 0) || frames.some(isBrokenIp);
+  return frames.some((frame) => (frame.isIp && frame.payloadBytes > 0) || isHiddenIp(frame));
 }
 
-function isBrokenIp(frame) {
-  if (frame.kind !== FrameKind.MALFORMED || frame.bytes.length < 34) return false;
-  const etherType = frame.bytes.readUInt16BE(12);
-  return etherType === 0x0800 || etherType === 0x86dd;
+/** IP that is broken or lies below more VLAN tags than are read: it must not get through uncompared either. */
+function isHiddenIp(frame) {
+  if (frame.kind !== FrameKind.MALFORMED && frame.kind !== FrameKind.OTHER) return false;
+  const { bytes } = frame;
+  for (let at = 12; at + 22 < bytes.length; at += 4) {
+    const etherType = bytes.readUInt16BE(at);
+    if (etherType === 0x0800 || etherType === 0x86dd) return true;
+    if (etherType !== 0x8100 && etherType !== 0x88a8 && etherType !== 0x9100) return false;
+  }
+  return false;
 }
 
 /**

@@ -8,6 +8,7 @@ import { Comparator, hasFlow } from '../../dist/compare/comparator.js';
 import { DEFAULT_COMPARE_LIMITS } from '../../dist/compare/verdict.js';
 import { FlowTable } from '../../dist/flow/flow-table.js';
 import { flowText } from '../../dist/wire/addresses.js';
+import { verifyL4Checksum } from '../../dist/wire/checksum.js';
 import { FrameKind, FrameView } from '../../dist/wire/frame-view.js';
 import { parseFrame } from '../../dist/wire/parse.js';
 import { seqAdd, seqDiff } from '../../dist/wire/sequence.js';
@@ -17,6 +18,12 @@ import { secondaryOfDatagram, secondaryOfTcp } from './secondary.mjs';
 /** Time between two captured frames, so that neighbours may overtake each other and no timer runs out. */
 const FRAME_MS = 0.05;
 const LAG_MS_MAX = 4;
+/** A secondary that leads does so by at least this, which is more than its frames are jittered. */
+const LEAD_MS_MIN = 2.5;
+/** One connection after another on the same ports waits until both VMs are through with the old one. */
+const RECONNECT_MS = 20;
+/** Longest frame any link carries; what is longer need not leave. */
+const FRAME_BYTES_MAX = 65_550;
 const TICK_MS = 1;
 /** Longer than every hold timer. */
 const QUIET_MS = 3000;
@@ -25,12 +32,14 @@ const DATAGRAMS = new Set([FrameKind.UDP, FrameKind.ICMP, FrameKind.ICMPV6, Fram
 const PROBLEMS_MAX = 20;
 
 /**
+ * @param {boolean} leads the secondary runs before the primary: then every frame must leave byte for byte. Else it may
+ *   lag, and what the primary acknowledges or offers before the secondary does may be shown lowered, and in full later.
  * @param {boolean} heavier which direction plays the guest: the one with more payload, or the other
  * @param {boolean} flips one byte of every stream that can take it
  * @returns {{connections: number, segments: number, flipped: number, irregular: number, problems: string[]}}
  */
-export function check(capture, random, { heavier, flips }) {
-  const run = new Run(capture, random, heavier, flips);
+export function check(capture, random, { leads, heavier, flips }) {
+  const run = new Run(capture, random, leads, heavier, flips);
   return run.outcome();
 }
 
@@ -41,15 +50,18 @@ class Run {
   #flows;
   #nowMs = 0;
   #view = new FrameView();
+  #releasedView = new FrameView();
   /** By key: what the guest is still to show, and what is expected of the conversation. */
   #expected = new Map();
   #events = [];
   #committing = false;
+  #leads;
   #segments = 0;
   #irregular = 0;
 
-  constructor(capture, random, heavier, flips) {
+  constructor(capture, random, leads, heavier, flips) {
     this.#random = random;
+    this.#leads = leads;
     this.#flows = new FlowTable({
       flowsMax: capture.conversations.length + 64,
       seed: random.between(0, 0xffffffff),
@@ -95,9 +107,14 @@ class Run {
       /** Nothing is said about when its frames leave, only that they do so unchanged, in order, once at most. */
       isLoose: conversation.key === 'uncomparable' || conversation.kind === FrameKind.FRAGMENT,
       isWaived: conversation.key === 'waived',
+      mayStay: guest.some((frame) => frame.bytes.length > FRAME_BYTES_MAX),
       flip: undefined,
+      /** What the primary has said of its receiving side, and what the client was shown of it. */
+      primary: new Shown(),
+      shown: new Shown(),
     };
     this.#expected.set(conversation.key, plan);
+    if (conversation.kind === FrameKind.TCP) this.#separateConnections(conversation, guest);
     for (const frame of guest) this.#at(frame.atMs, 'primary', frame.bytes);
     for (const frame of conversation.frames) {
       if (frame.isForward !== guestIsForward) this.#at(frame.atMs + 2 * LAG_MS_MAX, 'client', frame.bytes);
@@ -109,6 +126,19 @@ class Run {
     if (isKeyed) plan.flow = this.#flowText(guest[0].bytes);
   }
 
+  #separateConnections(conversation, guest) {
+    const begins = connectionsOf(guest).map((connection) => connection.frames[0].index);
+    for (const frame of conversation.frames) {
+      const earlier = begins.filter((index) => index <= frame.index).length;
+      frame.atMs += RECONNECT_MS * Math.max(0, earlier - 1);
+    }
+  }
+
+  #lagMs() {
+    if (this.#leads) return -LEAD_MS_MIN - this.#random.next() * (LAG_MS_MAX - LEAD_MS_MIN);
+    return (this.#random.next() * 2 - 1) * LAG_MS_MAX;
+  }
+
   #planTcp(plan, guest, flips) {
     const connections = connectionsOf(guest);
     const irregular = connections.find((one) => one.irregularity !== undefined);
@@ -118,7 +148,7 @@ class Run {
     }
     if (flips && !plan.isLoose) plan.flip = this.#chooseFlip(connections[0]);
     for (const connection of connections) {
-      const lagMs = (this.#random.next() * 2 - 1) * LAG_MS_MAX;
+      const lagMs = this.#lagMs();
       const flip = connection === connections[0] ? plan.flip : undefined;
       for (const { atMs, bytes } of secondaryOfTcp(connection, this.#random, lagMs, flip)) {
         this.#at(atMs, 'secondary', bytes);
@@ -149,7 +179,7 @@ class Run {
     if (flips && DATAGRAMS.has(plan.kind)) plan.flip = this.#chooseDatagram(guest);
     for (const frame of guest) {
       if (frame.kind === FrameKind.MALFORMED || !frame.isIp) continue;
-      const lagMs = (this.#random.next() * 2 - 1) * LAG_MS_MAX;
+      const lagMs = this.#lagMs();
       const flip = plan.flip?.frame === frame ? plan.flip : undefined;
       this.#at(frame.atMs + lagMs, 'secondary', secondaryOfDatagram(frame, this.#random, flip));
     }
@@ -203,6 +233,8 @@ class Run {
       return;
     }
     const flow = hasFlow(view) ? this.#flows.findOrAdd(view, false, this.#nowMs) : -1;
+    if (side === 'primary' && view.kind === FrameKind.TCP)
+      this.#expected.get(identify(view).key).primary.add(view);
     if (side === 'primary') this.#comparator.primary(view, flow, this.#nowMs);
     else this.#comparator.secondary(view, flow, this.#nowMs);
   }
@@ -211,7 +243,7 @@ class Run {
     const endMs = this.#nowMs + QUIET_MS;
     for (; this.#nowMs < endMs; this.#nowMs += QUIET_TICK_MS) this.#comparator.tick(this.#nowMs);
     for (const plan of this.#expected.values()) {
-      if (plan.isLoose) continue;
+      if (plan.isLoose || plan.mayStay) continue;
       const left = plan.waiting.length - plan.position;
       if (plan.flip === undefined) {
         if (left > 0) this.#problem(plan, `${left} of ${plan.waiting.length} frames did not leave`);
@@ -237,7 +269,9 @@ class Run {
     this.#comparator.commit(this.#nowMs);
     for (const plan of this.#expected.values()) {
       const left = plan.waiting.length - plan.position;
-      if (left > 0) this.#problem(plan, `${left} frames did not leave at the commit`);
+      if (left > 0 && !plan.mayStay) this.#problem(plan, `${left} frames did not leave at the commit`);
+      const owed = plan.shown.difference(plan.primary);
+      if (owed !== undefined && !plan.mayStay) this.#problem(plan, owed);
     }
     const { heldFrames, heldBytes, keptFrames, keptBytes } = this.#comparator;
     if (heldFrames + heldBytes + keptFrames + keptBytes !== 0) {
@@ -246,20 +280,41 @@ class Run {
   }
 
   #released(bytes) {
-    const view = new FrameView();
+    const view = this.#releasedView;
     parseFrame(bytes, 0, bytes.length, 0, view);
     const plan = this.#expected.get(identify(view).key);
-    const original = plan?.waiting[plan.position];
-    if (original === undefined) {
+    if (plan === undefined) {
       this.problems.push(`a frame left that nobody sent: ${flowText(view, false)}`);
       return;
     }
-    plan.position++;
-    if (!original.bytes.equals(bytes) && !(original.hasSack && isSameButSack(original, bytes))) {
-      this.#problem(plan, `frame ${original.index} left changed`);
-    }
     const mustWait = plan.key === 'uncomparable' || plan.divergences.length > 0;
-    if (mustWait && !this.#committing) this.#problem(plan, `frame ${original.index} left before the commit`);
+    if (mustWait && !this.#committing) this.#problem(plan, 'a frame left before the commit');
+    const trouble = this.#place(plan, view, bytes);
+    if (trouble !== undefined) this.#problem(plan, trouble);
+    if (view.kind === FrameKind.TCP) plan.shown.add(view);
+  }
+
+  /** Is it the next frame of the primary, or one that shows now what was held back before? */
+  #place(plan, view, bytes) {
+    let position = plan.position;
+    if (plan.mayStay) {
+      while (position < plan.waiting.length && !plan.waiting[position].bytes.equals(bytes)) position++;
+    }
+    const original = plan.waiting[position];
+    const isExact = original?.bytes.equals(bytes) === true;
+    if (isExact || (original?.hasSack && isSameBut(original, bytes, original.l4 + 16))) {
+      plan.position = position + 1;
+      return undefined;
+    }
+    if (this.#leads || view.kind !== FrameKind.TCP) return `frame ${original?.index} left changed`;
+    if (!verifyL4Checksum(view)) return `frame ${original?.index} left with a wrong checksum`;
+    if (original !== undefined && isSameBut(original, bytes, original.l4 + 8)) {
+      plan.position++;
+      if (seqDiff(view.ack, original.ack) > 0) return `frame ${original.index} left with a higher ack`;
+      return plan.shown.retreats(view) ? `frame ${original.index} takes back what was shown` : undefined;
+    }
+    const isPureAck = view.payloadBytes === 0 && (view.tcpFlags & 7) === 0;
+    return isPureAck ? undefined : `a frame left that nobody sent, instead of frame ${original?.index}`;
   }
 
   #diverged(divergence) {
@@ -290,12 +345,56 @@ function isEcho(frame) {
     : frame.icmpType >> 1 === 64;
 }
 
-/** SACK is advice, which may be held back (RFC 2018 section 8); everything but options and checksum must be the same. */
-function isSameButSack(original, bytes) {
+/**
+ * Is the frame the same up to what may be lowered: acknowledgement and window (from `lowered` on), checksum and SACK, which
+ * is advice that may be held back (RFC 2018 section 8)?
+ */
+function isSameBut(original, bytes, lowered) {
   const { l4, payloadAt } = original;
   return (
     bytes.length === original.bytes.length &&
-    bytes.subarray(0, l4 + 16).equals(original.bytes.subarray(0, l4 + 16)) &&
+    bytes.subarray(0, lowered).equals(original.bytes.subarray(0, lowered)) &&
+    bytes.subarray(l4 + 12, l4 + 14).equals(original.bytes.subarray(l4 + 12, l4 + 14)) &&
     bytes.subarray(payloadAt).equals(original.bytes.subarray(payloadAt))
   );
+}
+
+/** The furthest acknowledgement and right edge that a stream of segments has shown. */
+class Shown {
+  #ack;
+  #edge;
+  #scale = 0;
+
+  add(view) {
+    if ((view.tcpFlags & 2) !== 0) {
+      this.#ack = undefined;
+      this.#edge = undefined;
+      this.#scale = Math.max(0, view.windowScale);
+    }
+    if ((view.tcpFlags & 0x14) !== 0x10) return;
+    const edge = this.#edgeOf(view);
+    if (this.#ack === undefined || seqDiff(view.ack, this.#ack) > 0) this.#ack = view.ack;
+    if (this.#edge === undefined || seqDiff(edge, this.#edge) > 0) this.#edge = edge;
+  }
+
+  /** Would the segment, a lowered one, move the acknowledgement back? */
+  retreats(view) {
+    return this.#ack !== undefined && (view.tcpFlags & 2) === 0 && seqDiff(view.ack, this.#ack) < 0;
+  }
+
+  #edgeOf(view) {
+    const scale = (view.tcpFlags & 2) !== 0 ? 0 : this.#scale;
+    return seqAdd(view.ack, view.window * 2 ** scale);
+  }
+
+  /** What was held back for good compared with what was said, or undefined. */
+  difference(said) {
+    if (said === undefined || said.#ack === undefined) return undefined;
+    if (seqDiff(said.#ack, this.#ack) > 0) return `ack ${said.#ack} was never shown, only ${this.#ack}`;
+    // rounding by the window scale may cost less than one unit
+    const missing = seqDiff(said.#edge, this.#edge);
+    return missing >= 2 ** this.#scale
+      ? `the last ${missing} bytes of the window were never offered`
+      : undefined;
+  }
 }

@@ -20,10 +20,12 @@ const CAPTURE_NAME = /\.(pcap|pcapng|cap|dmp|trace)$/i;
 const FILE_BYTES_MAX = 512 * 1024 * 1024;
 
 const VARIANTS = [
-  { name: 'same streams', heavier: true, flips: false },
-  { name: 'one byte flipped', heavier: true, flips: true },
-  { name: 'same streams, other direction', heavier: false, flips: false },
-  { name: 'one byte flipped, other direction', heavier: false, flips: true },
+  { name: 'leading secondary', leads: true, heavier: true, flips: false },
+  { name: 'any lag', leads: false, heavier: true, flips: false },
+  { name: 'one byte flipped', leads: false, heavier: true, flips: true },
+  { name: 'other direction, leading secondary', leads: true, heavier: false, flips: false },
+  { name: 'other direction, any lag', leads: false, heavier: false, flips: false },
+  { name: 'other direction, one byte flipped', leads: false, heavier: false, flips: true },
 ];
 
 function filesUnder(folder) {

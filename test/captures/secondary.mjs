@@ -148,12 +148,13 @@ function withPayload(frame, payload, random) {
   const { l3 } = frame;
   const ipBytes = frame.payloadAt - l3 + payload.length;
   if (frame.ipVersion === 4) {
-    bytes.writeUInt16BE(ipBytes, l3 + 2);
+    // a super-frame longer than the field can say states 0
+    bytes.writeUInt16BE(ipBytes > 0xffff ? 0 : ipBytes, l3 + 2);
     if (frame.kind !== FrameKind.FRAGMENT) bytes.writeUInt16BE(random.between(0, 0xffff), l3 + 4);
     bytes[l3 + 8] = random.between(1, 255);
     writeIpv4Checksum(bytes, l3);
   } else {
-    bytes.writeUInt16BE(ipBytes - 40, l3 + 4);
+    bytes.writeUInt16BE(ipBytes - 40 > 0xffff ? 0 : ipBytes - 40, l3 + 4);
     bytes[l3 + 7] = frame.icmpType >= 133 ? 255 : random.between(1, 255);
   }
   return bytes;

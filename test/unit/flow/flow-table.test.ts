@@ -1,0 +1,138 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { FlowFlag } from '../../../src/flow/flow-state.js';
+import { FlowTable } from '../../../src/flow/flow-table.js';
+import { buildIcmp, buildTcp, buildUdp } from '../../../src/wire/build.js';
+import { FrameView, TcpFlag } from '../../../src/wire/frame-view.js';
+import { parseFrame } from '../../../src/wire/parse.js';
+
+function viewOf(frame: Buffer): FrameView {
+  const view = new FrameView();
+  parseFrame(frame, 0, frame.length, 0, view);
+  return view;
+}
+
+const tcp = (port: number, vid = 0, flags: number = TcpFlag.ACK): FrameView =>
+  viewOf(
+    buildTcp({
+      source: '10.0.0.2',
+      destination: '10.0.0.1',
+      sourcePort: 80,
+      destinationPort: port,
+      seq: 1,
+      ack: 1,
+      flags,
+      ...(vid === 0 ? {} : { vlans: [{ vid }] }),
+    }),
+  );
+const udp = (port: number): FrameView =>
+  viewOf(buildUdp({ source: 'fd00::2', destination: 'fd00::1', sourcePort: 53, destinationPort: port }));
+
+describe('FlowTable', () => {
+  it('behaves as a map whose slots are stable', () => {
+    const step = fc.tuple(fc.constantFrom('add', 'remove', 'find'), fc.nat(40), fc.constantFrom(0, 5));
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
+        const table = new FlowTable({ flowsMax: 16, seed: 99 });
+        const model = new Map<string, number>();
+        for (const [what, port, vid] of steps) {
+          const key = `${port}/${vid}`;
+          const view = tcp(port, vid);
+          if (what === 'add') {
+            const slot = table.findOrAdd(view, false, 0);
+            const known = model.get(key);
+            if (known !== undefined) expect(slot).toBe(known);
+            else if (model.size === 16) expect(slot).toBe(-1);
+            else {
+              expect([...model.values()]).not.toContain(slot);
+              model.set(key, slot);
+            }
+          } else if (what === 'remove' && model.has(key)) {
+            table.remove(model.get(key)!);
+            model.delete(key);
+          } else {
+            expect(table.find(view, false)).toBe(model.get(key) ?? -1);
+          }
+          expect(table.count).toBe(model.size);
+        }
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it('knows the client frame of a flow, and no flow of link control', () => {
+    const table = new FlowTable({ flowsMax: 4, seed: 1 });
+    const slot = table.findOrAdd(tcp(5), false, 0);
+    const back = viewOf(
+      buildTcp({
+        source: '10.0.0.1',
+        destination: '10.0.0.2',
+        sourcePort: 5,
+        destinationPort: 80,
+        seq: 1,
+        flags: 2,
+      }),
+    );
+    expect(table.find(back, true)).toBe(slot);
+    expect(table.find(back, false)).toBe(-1);
+    expect(table.findOrAdd(viewOf(Buffer.alloc(60)), false, 0)).toBe(-1);
+    expect(table.find(viewOf(Buffer.alloc(3)), true)).toBe(-1);
+  });
+
+  it('finds for an ICMP error of the client the connection that it quotes', () => {
+    const table = new FlowTable({ flowsMax: 4, seed: 1 });
+    const segment = tcp(5);
+    const slot = table.findOrAdd(segment, false, 0);
+    const quote = segment.bytes.subarray(14, 14 + 28);
+    const error = viewOf(
+      buildIcmp({ source: '10.9.9.9', destination: '10.0.0.2', type: 3, code: 4, payload: quote }),
+    );
+    expect(table.find(error, true)).toBe(slot);
+  });
+
+  it('expires by the state of the connection, never what has frames held', () => {
+    const table = new FlowTable({ flowsMax: 8, seed: 1, flowIdleMsMax: 1_000_000 });
+    const { state } = table;
+    const halfOpen = table.findOrAdd(tcp(1), false, 0);
+    const open = table.findOrAdd(tcp(2), false, 0);
+    const closed = table.findOrAdd(tcp(3), false, 0);
+    const held = table.findOrAdd(tcp(4), false, 0);
+    const translated = table.findOrAdd(tcp(5), false, 0);
+    const datagrams = table.findOrAdd(udp(6), false, 0);
+    state.set(open, FlowFlag.SEEN_PRIMARY | FlowFlag.CLIENT_ACKED);
+    state.set(closed, FlowFlag.FIN_PRIMARY | FlowFlag.CLIENT_FIN | FlowFlag.CLIENT_TRANSLATED);
+    state.primaryFirst[held] = 3;
+    state.set(translated, FlowFlag.CLIENT_TRANSLATED);
+    const removed: number[] = [];
+    table.onRemove = (slot) => removed.push(slot);
+    table.expire(100_000, 100);
+    expect(removed).toEqual([halfOpen]);
+    table.expire(130_000, 100);
+    expect(removed).toEqual([halfOpen, closed]);
+    table.expire(200_000, 100);
+    expect(removed).toEqual([halfOpen, closed, datagrams]);
+    table.expire(2_000_000, 100);
+    expect(removed).toEqual([halfOpen, closed, datagrams, open]);
+    expect(table.count).toBe(2);
+    expect(table.expired).toBe(4);
+  });
+
+  it('looks at no more slots at once than it is told to', () => {
+    const table = new FlowTable({ flowsMax: 100, seed: 1 });
+    for (let port = 0; port < 100; port += 1) table.findOrAdd(tcp(port), false, 0);
+    expect(table.expire(1e9, 10)).toBe(10);
+    expect(table.expire(1e9, 1000)).toBe(90);
+  });
+
+  it('when full puts out the flow that has used up most of its time, and refuses when all are needed', () => {
+    const table = new FlowTable({ flowsMax: 4, seed: 1 });
+    for (let port = 0; port < 4; port += 1) table.findOrAdd(tcp(port), false, port === 2 ? 0 : 50_000);
+    expect(table.findOrAdd(tcp(9), false, 50_100)).not.toBe(-1);
+    expect(table.find(tcp(2), false)).toBe(-1);
+    expect(table.evicted).toBe(1);
+    expect(table.findOrAdd(tcp(10), false, 50_200)).toBe(-1);
+    expect(table.refused).toBe(1);
+    for (let slot = 0; slot < 4; slot += 1) table.state.primaryFirst[slot] = 1;
+    expect(table.findOrAdd(tcp(10), false, 1e9)).toBe(-1);
+  });
+});

@@ -1,6 +1,6 @@
 // `npm test`: set-up, lint, types, unit tests, then what needs root (namespaces, kernel facts, two real VMs).
 // What cannot run here is skipped loudly and counted. The last line is the sum, alone: `N passed, N failed`.
-//   node test/run.mjs [--only NAME]...     NAME: lint, types, unit, captures, netns, qemu
+//   node test/run.mjs [--only NAME]...     NAME: lint, types, unit, demo, captures, netns, qemu
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,6 +17,7 @@ const PARTS = [
   { name: 'lint', run: lint, msMax: 2 * 60_000 },
   { name: 'types', run: types, msMax: 5 * 60_000 },
   { name: 'unit', run: (msMax) => vitest(['unit'], msMax), msMax: 10 * 60_000 },
+  { name: 'demo', run: demo, msMax: 3 * 60_000 },
   { name: 'captures', run: captures, msMax: 3 * 60_000 },
   { name: 'netns', run: netns, msMax: 8 * 60_000 },
   { name: 'qemu', run: qemu, msMax: 8 * 60_000 },
@@ -64,6 +65,16 @@ async function qemu(msMax) {
     skipped: 0,
     notes: [...outcome.notes, ...missed],
   };
+}
+
+/** What `npm start -- --once` plays: exit code 0 when every byte was right. */
+function demo(msMax) {
+  return check(
+    'demo',
+    process.execPath,
+    [join(ROOT, 'bin', 'colo-proxy.js'), 'demo', '--once', '--http', 'off'],
+    msMax,
+  );
 }
 
 /** The captures of test/fixtures/captures against an exact oracle. */

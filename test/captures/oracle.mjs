@@ -20,8 +20,12 @@ const FRAME_MS = 0.05;
 const LAG_MS_MAX = 4;
 /** A secondary that leads does so by at least this, which is more than its frames are jittered. */
 const LEAD_MS_MIN = 2.5;
-/** One connection after another on the same ports waits until both VMs are through with the old one. */
-const RECONNECT_MS = 20;
+/**
+ * Both VMs get this far before the next connection on the same ports, and before positions leap: between two frames that
+ * were captured far apart the VMs would otherwise be half the sequence space apart.
+ */
+const PAUSE_MS = 20;
+const LEAP_BYTES_MIN = 2 ** 26;
 /** Longest frame any link carries; what is longer need not leave. */
 const FRAME_BYTES_MAX = 65_550;
 const TICK_MS = 1;
@@ -114,7 +118,7 @@ class Run {
       shown: new Shown(),
     };
     this.#expected.set(conversation.key, plan);
-    if (conversation.kind === FrameKind.TCP) this.#separateConnections(conversation, guest);
+    if (conversation.kind === FrameKind.TCP) this.#pause(conversation, guest);
     for (const frame of guest) this.#at(frame.atMs, 'primary', frame.bytes);
     for (const frame of conversation.frames) {
       if (frame.isForward !== guestIsForward) this.#at(frame.atMs + 2 * LAG_MS_MAX, 'client', frame.bytes);
@@ -126,11 +130,20 @@ class Run {
     if (isKeyed) plan.flow = this.#flowText(guest[0].bytes);
   }
 
-  #separateConnections(conversation, guest) {
-    const begins = connectionsOf(guest).map((connection) => connection.frames[0].index);
+  #pause(conversation, guest) {
+    const pauses = new Set();
+    let previous;
+    for (const { frames } of connectionsOf(guest)) {
+      for (const frame of frames) {
+        const begins = previous !== undefined && frame === frames[0];
+        if (begins || (previous !== undefined && isLeap(previous, frame))) pauses.add(frame);
+        previous = frame;
+      }
+    }
+    let pausedMs = 0;
     for (const frame of conversation.frames) {
-      const earlier = begins.filter((index) => index <= frame.index).length;
-      frame.atMs += RECONNECT_MS * Math.max(0, earlier - 1);
+      if (pauses.has(frame)) pausedMs += PAUSE_MS;
+      frame.atMs += pausedMs;
     }
   }
 
@@ -337,6 +350,12 @@ class Run {
   #problem(plan, text) {
     if (this.problems.length < PROBLEMS_MAX) this.problems.push(`${plan.flow || plan.key}: ${text}`);
   }
+}
+
+function isLeap(previous, frame) {
+  const hasAcks = (previous.flags & frame.flags & 0x10) !== 0;
+  const ackBytes = hasAcks ? Math.abs(seqDiff(frame.ack, previous.ack)) : 0;
+  return Math.max(ackBytes, Math.abs(seqDiff(frame.seq, previous.seq))) >= LEAP_BYTES_MIN;
 }
 
 function isEcho(frame) {

@@ -1,7 +1,7 @@
 /** Channels over unix and TCP sockets. */
 import { chmod, chown, lstat, unlink } from 'node:fs/promises';
 import { createServer, connect as netConnect, type Server, type Socket } from 'node:net';
-import { groupId, groupId } from './accounts.js';
+import { groupId } from './accounts.js';
 import type {
   Address,
   ChannelHandler,

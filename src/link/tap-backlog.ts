@@ -46,8 +46,10 @@ export class TapBacklog {
   refresh(): number {
     if (this.#sent === 0) return 0;
     this.#readGone();
-    if (this.known <= 0) this.#sent = 0;
-    return this.#sent === 0 ? 0 : this.known;
+    if (this.known > 0) return this.known;
+    this.#sent = 0;
+    this.#zeroGone = this.#gone;
+    return 0;
   }
 
   /** How many frames may be handed over without coming near the queue's end; asks the kernel only when needed. */

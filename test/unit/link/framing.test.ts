@@ -37,18 +37,22 @@ describe('stream framing', () => {
     const frames = fc.array(
       fc.oneof(
         fc.uint8Array({ minLength: 1, maxLength: 200 }),
-        fc.integer({ min: 1, max: STREAM_FRAME_BYTES_MAX }).map((length) => new Uint8Array(length).fill(length)),
+        fc
+          .integer({ min: 1, max: STREAM_FRAME_BYTES_MAX })
+          .map((length) => new Uint8Array(length).fill(length)),
       ),
       { maxLength: 12 },
     );
-    const chunks = fc.array(
-      fc.oneof(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 200_000 })),
-      { minLength: 1, maxLength: 5 },
-    );
+    const chunks = fc.array(fc.oneof(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 200_000 })), {
+      minLength: 1,
+      maxLength: 5,
+    });
     fc.assert(
       fc.property(frames, chunks, fc.integer({ min: 1, max: 8 }), (sent, chunkSizes, batchFramesMax) => {
         // Tiny pieces of huge frames only cost time.
-        const sizes = sent.some((frame) => frame.length > 5000) ? chunkSizes.map((size) => size + 999) : chunkSizes;
+        const sizes = sent.some((frame) => frame.length > 5000)
+          ? chunkSizes.map((size) => size + 999)
+          : chunkSizes;
         const deframer = new Deframer(0, batchFramesMax);
         const found = decode(encode(sent), sizes, deframer);
         expect(found.length).toBe(sent.length);

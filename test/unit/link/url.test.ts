@@ -12,7 +12,10 @@ describe('link URLs', () => {
       'stream:unix:/run/a b.sock',
       { kind: 'stream', address: { family: 'unix', path: '/run/a b.sock' }, server: false },
     ],
-    ['stream:unix:/run/x,server', { kind: 'stream', address: { family: 'unix', path: '/run/x' }, server: true }],
+    [
+      'stream:unix:/run/x,server',
+      { kind: 'stream', address: { family: 'unix', path: '/run/x' }, server: true },
+    ],
     [
       'stream:tcp:host.example:9000',
       { kind: 'stream', address: { family: 'tcp', host: 'host.example', port: 9000 }, server: false },

@@ -66,6 +66,7 @@ export class Stage {
       clock,
       random: this.#random.fork('client'),
       transmit: (frame) => net.send(frame),
+      tcp: { delayedAckMs: 40 },
     });
     this.#primary = this.#vm('primary');
     this.#secondary = this.#vm('secondary');

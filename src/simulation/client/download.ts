@@ -2,7 +2,7 @@ import { fileSizeBytes, firstWrongByte } from '../content.js';
 import { GuestPort } from '../guest.js';
 import type { NetworkStack } from '../network-stack.js';
 import { bytesOf } from '../services/service.js';
-import type { CloseReason, TcpConnection } from '../tcp-state.js';
+import type { TcpConnection } from '../tcp-state.js';
 import { ClientTask } from './task.js';
 
 const HEADER_BYTES_MAX = 1024;
@@ -45,8 +45,8 @@ export class Download extends ClientTask {
     this.stack.finish(connection);
   }
 
-  override closed(connection: TcpConnection, reason: CloseReason): void {
-    super.closed(connection, reason);
+  override peerClosed(connection: TcpConnection): void {
+    super.peerClosed(connection);
     this.end(this.bytes === this.#fileBytes ? null : `ended after ${this.bytes} of ${this.#fileBytes} bytes`);
   }
 

@@ -1,7 +1,7 @@
 import { GuestPort } from '../guest.js';
 import type { NetworkStack } from '../network-stack.js';
 import { bytesOf, splitLines } from '../services/service.js';
-import type { CloseReason, TcpConnection } from '../tcp-state.js';
+import type { TcpConnection } from '../tcp-state.js';
 import { ClientTask } from './task.js';
 
 /** A conversation in lines: one request, its answer, the next request. */
@@ -53,8 +53,8 @@ abstract class LineTask extends ClientTask {
     }
   }
 
-  override closed(connection: TcpConnection, reason: CloseReason): void {
-    super.closed(connection, reason);
+  override peerClosed(connection: TcpConnection): void {
+    super.peerClosed(connection);
     this.end(this.#ending ? null : 'the guest closed the connection');
   }
 }
@@ -129,6 +129,7 @@ export class DivergentRequest extends LineTask {
 export class CallBack extends LineTask {
   readonly #port: number;
   #heard = '';
+  #heardAll = false;
 
   constructor(stack: NetworkStack, server: Uint8Array, port: number) {
     super('call back', stack, server);
@@ -158,6 +159,7 @@ export class CallBack extends LineTask {
     const expected = 'hello from the guest, call 1\ngood day\n';
     if (!expected.startsWith(this.#heard)) this.end(`heard ${JSON.stringify(this.#heard)}`);
     if (this.#heard !== expected) return;
+    this.#heardAll = true;
     this.arrived(false);
     this.stack.finish(connection);
     this.hangUp();
@@ -171,7 +173,9 @@ export class CallBack extends LineTask {
     this.await();
   }
 
-  override closed(connection: TcpConnection, reason: CloseReason): void {
-    if (connection === this.connection || reason !== 'finished') super.closed(connection, reason);
+  /** Both connections end, in either order. */
+  override peerClosed(connection: TcpConnection): void {
+    if (this.#heardAll) super.peerClosed(connection);
+    else this.end('the guest closed a connection');
   }
 }

@@ -1,5 +1,6 @@
 /** `colo-proxy qemu-args`: the QEMU arguments that fit a configuration. */
 import { createHash } from 'node:crypto';
+import { dirname } from 'node:path';
 import type { Config } from '../config/derive.js';
 import { ColoError } from '../errors.js';
 import { type LinkUrl, parseLinkUrl } from '../link/url.js';
@@ -123,8 +124,11 @@ function hintsFor(config: Config, options: QemuArgsOptions, version: Version | u
   if (link.kind === 'stream' && link.server && reconnect(version) === '') {
     hints.push('This QEMU does not connect again by itself: start the proxy first, or leave ",server" away.');
   }
-  if (config.primary.qmp.startsWith('unix:')) {
-    hints.push(`The folder of the sockets must be writable for QEMU: ${config.runtime.directory}.`);
+  const { qmp } = config[options.role];
+  if (qmp.startsWith('unix:')) {
+    hints.push(
+      `QEMU makes its sockets in ${dirname(qmp.slice('unix:'.length))}, which must exist and be writable for it.`,
+    );
   }
   if (version !== undefined && version.major < 8) {
     hints.push(

@@ -80,6 +80,20 @@ describeInNamespaces('the command with taps', () => {
     expect(proxy.err).toMatch(/tap0 has an address.*ip address flush dev tap0.*\(COLO_ERR_TAP_IN_USE\)/);
   });
 
+  it('check names interfaces whose MTUs differ, and needs no privilege', async () => {
+    host.ip('tuntap add tap0 mode tap');
+    host.ip('tuntap add tap1 mode tap');
+    host.ip('link set tap1 mtu 9000');
+    const words = ['check', '--primary', 'packet:tap0', '--secondary', 'packet:tap1'];
+    const proxy = new ProxyProcess(words, (all) =>
+      host.spawn('setpriv', ['--bounding-set=-all', '--inh-caps=-all', '--', process.execPath, ...all], {
+        stdio: ['ignore', 'pipe', 'pipe'],
+      }),
+    );
+    expect(await proxy.exit()).toBe(2);
+    expect(proxy.err).toMatch(/tap1 \(secondary\) has MTU 9000, tap0 \(primary\) has 1500.*\(COLO_ERR_MTU\)/);
+  });
+
   it('without privileges it says which are missing', async () => {
     const proxy = start([], ['setpriv', '--bounding-set=-net_admin,-net_raw', '--inh-caps=-all', '--']);
     expect(await proxy.exit()).toBe(1);

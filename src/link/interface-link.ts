@@ -1,6 +1,7 @@
 import type { FramePort } from '../../native/index.js';
 import { asColoError, ColoError } from '../errors.js';
 import type { Timer } from '../system/clock.js';
+import { Backoff } from './backoff.js';
 import { DRAIN_FRAMES_MAX, FramePump } from './frame-pump.js';
 import { InterfaceLock } from './interface-lock.js';
 import {
@@ -15,7 +16,6 @@ import {
 import { FRAME_OVERHEAD_BYTES, type LinkOptions } from './options.js';
 import { InterfaceMonitor, Rtnetlink } from './rtnetlink.js';
 import { InterfaceFlag, type InterfaceInfo } from './rtnetlink-codec.js';
-import { Backoff } from './stream-endpoint.js';
 
 /** How often the kernel's drop counters are brought into the link's. */
 const STATISTICS_PERIOD_MS = 1000;

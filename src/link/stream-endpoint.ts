@@ -1,7 +1,8 @@
-import { chmodSync, chownSync, lstatSync, unlinkSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, lstatSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
 import { asColoError, ColoError } from '../errors.js';
-import type { Clock, Timer } from '../system/clock.js';
+import { Backoff, type BackoffOptions } from './backoff.js';
 import type { StreamAddress } from './url.js';
 
 /** What a stream link wants to know from the side that makes its connections. */
@@ -20,51 +21,21 @@ export interface StreamEndpoint {
   close(): Promise<void>;
 }
 
-export interface ReconnectOptions {
-  readonly clock: Clock;
-  readonly reconnectMsMin: number;
-  readonly reconnectMsMax: number;
+export interface ConnectOptions extends BackoffOptions {
   /** A connection attempt that takes longer is given up and made anew. */
   readonly connectMsMax: number;
-}
-
-/** Waits between attempts: doubled from the minimum to the maximum, back to the minimum after a proven connection. */
-export class Backoff {
-  readonly #options: ReconnectOptions;
-  #delayMs: number;
-  #timer: Timer | undefined;
-
-  constructor(options: ReconnectOptions) {
-    this.#options = options;
-    this.#delayMs = options.reconnectMsMin;
-  }
-
-  reset(): void {
-    this.#delayMs = this.#options.reconnectMsMin;
-  }
-
-  schedule(attempt: () => void): void {
-    this.cancel();
-    this.#timer = this.#options.clock.after(this.#delayMs, attempt);
-    this.#delayMs = Math.min(2 * this.#delayMs, this.#options.reconnectMsMax);
-  }
-
-  cancel(): void {
-    this.#timer?.cancel();
-    this.#timer = undefined;
-  }
 }
 
 /** Connects, and connects again. */
 export class ConnectingEndpoint implements StreamEndpoint {
   readonly #address: StreamAddress;
-  readonly #options: ReconnectOptions;
+  readonly #options: ConnectOptions;
   readonly #backoff: Backoff;
   #events!: EndpointEvents;
   #attempt: Socket | undefined;
   #closed = false;
 
-  constructor(address: StreamAddress, options: ReconnectOptions) {
+  constructor(address: StreamAddress, options: ConnectOptions) {
     this.#address = address;
     this.#options = options;
     this.#backoff = new Backoff(options);
@@ -92,14 +63,13 @@ export class ConnectingEndpoint implements StreamEndpoint {
     const limit = this.#options.clock.after(this.#options.connectMsMax, () => {
       socket.destroy(new Error(`no answer within ${this.#options.connectMsMax} ms`));
     });
+    socket.once('close', () => limit.cancel());
     socket.once('connect', () => {
-      limit.cancel();
       this.#attempt = undefined;
       if (this.#closed || !this.#events.connected(socket)) socket.destroy();
       attempted?.();
     });
     socket.on('error', (cause) => {
-      limit.cancel();
       if (this.#closed || this.#attempt !== socket) return;
       this.#attempt = undefined;
       const error = asColoError(cause, 'COLO_ERR_LINK_OPEN', 'cannot connect');
@@ -122,7 +92,7 @@ export class ConnectingEndpoint implements StreamEndpoint {
   }
 }
 
-export interface ListenOptions extends ReconnectOptions {
+export interface ListenOptions extends BackoffOptions {
   /** Access mode and group of a unix socket made by us. */
   readonly socketMode?: number;
   readonly socketGroup?: number;
@@ -153,7 +123,7 @@ export class ListeningEndpoint implements StreamEndpoint {
 
   async #listen(): Promise<ColoError | undefined> {
     try {
-      if (this.#address.family === 'unix') await removeStaleSocket(this.#address.path);
+      if (this.#address.family === 'unix') await prepareSocketPath(this.#address.path);
       if (this.#closed) return undefined;
       await this.#bind();
       this.#backoff.reset();
@@ -217,7 +187,11 @@ export class ListeningEndpoint implements StreamEndpoint {
 }
 
 /** Unlinks a socket file that nobody listens on. Throws COLO_ERR_LINK_OPEN when somebody does, or it is no socket. */
-async function removeStaleSocket(path: string): Promise<void> {
+async function prepareSocketPath(path: string): Promise<void> {
+  // Said here because Node reports a missing directory as EACCES, which is not worth waiting for.
+  if (!existsSync(dirname(path))) {
+    throw new ColoError('COLO_ERR_LINK_OPEN', `the directory ${dirname(path)} does not exist`);
+  }
   const status = lstatSync(path, { throwIfNoEntry: false });
   if (!status) return;
   if (!status.isSocket()) {

@@ -14,7 +14,12 @@ import {
 import { OffloadStage } from './offload.js';
 import type { LinkOptions } from './options.js';
 import { SendQueue } from './send-queue.js';
-import { ConnectingEndpoint, ListeningEndpoint, type StreamEndpoint } from './stream-endpoint.js';
+import {
+  ConnectingEndpoint,
+  type EndpointEvents,
+  ListeningEndpoint,
+  type StreamEndpoint,
+} from './stream-endpoint.js';
 import { formatLinkUrl, type LinkUrl } from './url.js';
 
 /** Read from the kernel in one go; also the most that is read before other links get their turn. */
@@ -76,9 +81,12 @@ export class StreamLink implements Link {
   async open(handler: LinkHandler): Promise<void> {
     this.#handler = handler;
     this.#state = 'waiting';
-    await this.#endpoint.start({
+    const events: EndpointEvents = {
       connected: (socket) => this.#connected(socket),
       failed: (error) => this.#handler.stateChanged('waiting', this.#named(error)),
+    };
+    await this.#endpoint.start(events).catch((error) => {
+      throw this.#named(error);
     });
     // A server has nothing to report yet: say that it waits.
     if (this.#port === undefined && this.#connections === 0) handler.stateChanged('waiting');

@@ -220,7 +220,16 @@ export class Coordinator {
     const run = this.#run!;
     this.#enter('committing');
     this.#secondaryParked = false;
-    await this.#gate.commit();
+    try {
+      await this.#gate.commit();
+    } catch (cause) {
+      const waitedMs = this.phaseMs;
+      this.#reset();
+      this.#enter('idle');
+      const error = asColoError(cause, 'COLO_ERR_CHANNEL_LOST', 'the data plane could not commit');
+      this.#fail('committing', error, waitedMs);
+      throw error;
+    }
     const loadedAtMs = this.#clock.now();
     this.#epoch++;
     if (!this.#protected && this.#coupled) {

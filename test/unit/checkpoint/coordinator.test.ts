@@ -524,4 +524,22 @@ describe('out of place', () => {
     gate.broken.add('secondaryStopped');
     await expect(coordinator.wordSeen(directionOf(REPLY), REPLY)).rejects.toThrow(/secondaryStopped failed/);
   });
+
+  it('a commit that fails is told, the word is not forwarded, and the next migration works', async () => {
+    await protect();
+    await checkpointUpTo(RECEIVED);
+    gate.broken.add('commit');
+    await expect(coordinator.wordSeen(directionOf(LOADED), LOADED)).rejects.toThrow(/commit failed/);
+    expect(log.slice(-2)).toEqual(['idle', 'FAILED committing COLO_ERR_CHANNEL_LOST 0']);
+    expect(coordinator.channelClosed()).toBeNull();
+    gate.broken.clear();
+    gate.take();
+    await coordinator.abandon();
+    expect(gate.take()).toEqual(['openGate']);
+    coordinator.channelOpened();
+    await see(READY);
+    await run(clock, 1);
+    await checkpointUpTo(LOADED);
+    expect(log.at(-1)).toBe('DONE');
+  });
 });

@@ -66,7 +66,7 @@ const FRAMES: Buffer[] = [
 ];
 
 function pcap(frames: readonly Buffer[]): Buffer {
-  const parts = [Buffer.from('d4c3b2a1020004000000000000000000ffff000001000000', 'hex')];
+  const parts: Buffer[] = [Buffer.from('d4c3b2a1020004000000000000000000ffff000001000000', 'hex')];
   for (const frame of frames) {
     const header = Buffer.alloc(16);
     header.writeUInt32LE(frame.length, 8);

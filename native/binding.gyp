@@ -1,9 +1,8 @@
 {
   "target_defaults": {
     "defines": ["NAPI_VERSION=8", "_GNU_SOURCE"],
-    "cflags": ["-Wall", "-Wextra", "-O2", "-fvisibility=hidden"],
+    "cflags": ["-Wall", "-Wextra", "-fvisibility=hidden"],
     "cflags_cc": ["-std=c++17", "-fno-exceptions", "-fno-rtti"],
-    "cflags!": ["-O3"],
     "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-fexceptions"]
   },
   "targets": [

@@ -86,14 +86,14 @@ describeInNamespaces('frame ports', () => {
       [vm, wire],
       [wire, vm],
     ]) {
-      for (const payload of [100, 300, 186, 187, 110]) sendFrame(from, probe(payload));
+      for (const payload of [100, 300, 186, 187, 110]) sendFrame(from, probe(payload, payload));
       const slab = Buffer.alloc(8 * 216);
       const offsets = new Int32Array(8);
       const lengths = new Int32Array(8);
       // 216 - 16 bytes of overhead: 200 bytes fit, 201 do not.
       expect(to.receive(slab, offsets, lengths, 216, 8)).toBe(3);
       expect([...lengths.subarray(0, 3)]).toEqual([114, 200, 124]);
-      expect(slab.subarray(offsets[2], offsets[2] + 124)).toEqual(probe(110));
+      expect(slab.subarray(offsets[2], offsets[2] + 124)).toEqual(probe(110, 110));
       expect(to.statistics().truncated).toBe(2);
     }
   });

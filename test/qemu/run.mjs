@@ -27,7 +27,7 @@ const FULL = {
   pings: 50,
   checkpoints: 200,
   divergences: 12,
-  killDownloadBytes: 48 << 20,
+  killDownloadBytes: 64 << 20,
 };
 const SHORT = {
   downloads: 3,
@@ -37,7 +37,7 @@ const SHORT = {
   pings: 10,
   checkpoints: 30,
   divergences: 4,
-  killDownloadBytes: 32 << 20,
+  killDownloadBytes: 48 << 20,
 };
 /** A checkpoint every so often while ordinary traffic runs; elsewhere they come from divergences alone. */
 const PERIOD_MS = 100;

@@ -1,5 +1,6 @@
 /** What the agent can do when asked: each job takes and gives plain data. Hosts are literal addresses. */
 import { execFile } from 'node:child_process';
+import fs from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
 import { askDifferingDatagram, echoDatagrams } from './datagrams.mjs';
@@ -95,6 +96,14 @@ export const jobs = {
     steadies.set(name, steady);
   },
 
+  /** The largest silence so far; from now on it is measured anew. */
+  steadyGap({ name }) {
+    const steady = steadies.get(name);
+    const { msMax } = steady.gap;
+    steady.gap = new GapMeter();
+    return msMax;
+  },
+
   async stopSteady({ name }) {
     const steady = steadies.get(name);
     steady.stopped = true;
@@ -154,6 +163,16 @@ export const jobs = {
     control.close();
     if (outcome !== `dialed=${lines}`) throw new Error(`the guest says ${outcome} after ${lines} lines`);
     return { lines, fromPort };
+  },
+
+  /** What the kernel counted on an interface of this namespace (proc(5), /proc/net/dev). */
+  interfaceCounters({ name }) {
+    const line = fs
+      .readFileSync('/proc/net/dev', 'utf8')
+      .split('\n')
+      .find((text) => text.trim().startsWith(`${name}:`));
+    const fields = line.split(':')[1].trim().split(/\s+/).map(Number);
+    return { framesReceived: fields[1], framesSent: fields[9] };
   },
 
   /** GET as text, for the proxy's admin endpoints. */

@@ -64,19 +64,25 @@ export class Rig {
     return this.proxy.until('protected', PROTECT_MS_MAX, (metrics) => metrics.state === 'protected');
   }
 
-  /** Metrics and QEMU's own events of one moment without a checkpoint under way. */
+  /**
+   * One moment without a checkpoint under way or a frame on its way: the proxy's metrics, QEMU's own events, the
+   * counters of the client's interface.
+   */
   async steadyReading() {
-    return until('a moment without a checkpoint', STEADY_READ_MS_MAX, async () => {
+    return until('a quiet moment without a checkpoint', STEADY_READ_MS_MAX, async () => {
       const before = await this.proxy.metrics();
       await sleep(10);
-      const reading = {
-        resumes: this.primary.monitor.countOf('RESUME'),
-        stops: this.primary.monitor.countOf('STOP'),
-      };
+      const client = await this.client.do('interfaceCounters', { name: 'eth0' });
+      const { monitor } = this.primary;
+      const reading = { resumes: monitor.countOf('RESUME'), stops: monitor.countOf('STOP'), client };
       const metrics = await this.proxy.metrics();
-      const isSteady =
-        before.state === 'protected' && metrics.state === 'protected' && before.epoch === metrics.epoch;
-      return isSteady && reading.resumes === reading.stops ? { ...reading, metrics } : undefined;
+      const isQuiet = ['epoch', 'frames_released_total', 'link_frames_received_total'].every(
+        (name) => before.sum(name) === metrics.sum(name),
+      );
+      const isProtected = before.state === 'protected' && metrics.state === 'protected';
+      return isQuiet && isProtected && reading.resumes === reading.stops
+        ? { ...reading, metrics }
+        : undefined;
     });
   }
 

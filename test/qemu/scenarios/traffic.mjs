@@ -133,9 +133,20 @@ function compareWithQemu(rig, point, before, after) {
   const text = `${proxyMs.toFixed(1)} ms by the proxy, ${qemuMs.toFixed(1)} ms by QEMU`;
   point.expect('mean pause', agrees, text, { proxyMs, qemuMs });
 
-  const sent = after.metrics.sum('link_frames_sent_total', { side: 'client' });
-  const released = after.metrics.sum('frames_released_total');
-  point.expect('frames sent to clients = frames released', sent === released, `${sent} and ${released}`);
+  const grown = (read) => read(after) - read(before);
+  const sent = grown(({ metrics }) => metrics.sum('link_frames_sent_total', { side: 'client' }));
+  const released = grown(({ metrics }) => metrics.sum('frames_released_total'));
+  const reasons = after.metrics.text('frames_released_total');
+  point.expect(
+    'frames sent to clients = frames released',
+    sent === released,
+    `${sent} and ${released}: ${reasons}`,
+  );
+  const arrived = grown(({ client }) => client.framesReceived);
+  point.expect("frames sent = the client's interface received", sent === arrived, `${sent} and ${arrived}`);
+  const received = grown(({ metrics }) => metrics.sum('link_frames_received_total', { side: 'client' }));
+  const left = grown(({ client }) => client.framesSent);
+  point.expect("frames received = the client's interface sent", received === left, `${received} and ${left}`);
   const drops = (m) => m.sum('link_receive_drops_total') + m.sum('link_send_drops_total');
   const lost = drops(after.metrics) - drops(before.metrics);
   point.expect('no link lost a frame', lost === 0, String(lost));

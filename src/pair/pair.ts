@@ -16,7 +16,7 @@ import { primaryLostRule } from '../failover/rules.js';
 import type { Link, LinkState } from '../link/link.js';
 import type { Dialect } from '../protocol/dialect.js';
 import { type Address, type ListenOptions, showAddress, type Transport } from '../system/channel.js';
-import { type Clock, sleep, type Timer } from '../system/clock.js';
+import type { Clock, Timer } from '../system/clock.js';
 import { LineLimiter } from '../system/line-limiter.js';
 import type { Log } from '../system/log.js';
 import { PairHistory } from './history.js';
@@ -56,9 +56,6 @@ export interface PairParts {
   readonly flowSeed: number;
 }
 
-/** QMP events and the migration channel are different sockets: what was said first may arrive second. */
-const WORDS_UNDER_WAY_MS = 10;
-
 const CAUSE_OF_DIVERGENCE: Readonly<Partial<Record<DivergenceReason, CheckpointCause>>> = {
   'primary-only': 'one-sided',
   'secondary-only': 'one-sided',
@@ -88,8 +85,6 @@ export class Pair {
   #protectTimer: Timer | null = null;
   #channelOpen = false;
   #channelWaiters: (() => void)[] = [];
-  #secondaryLeftColo = false;
-  #coloExitWaiters: (() => void)[] = [];
   readonly #linkProblems: Partial<Record<Side, string>> = {};
   #steps: Promise<void> = Promise.resolve();
 
@@ -272,7 +267,6 @@ export class Pair {
     switch (event) {
       case 'opened':
         this.#channelOpen = true;
-        this.#secondaryLeftColo = false;
         this.coordinator.channelOpened();
         return;
       case 'colo':
@@ -326,7 +320,7 @@ export class Pair {
       return this.#primaryGoesOn('the primary died', false);
     }
     // The relay keeps the secondary's side open until LOADED, the secondary's own close, or its time limit.
-    if (rule !== 'old-state') await Promise.race([this.#channelClosed(), this.#secondaryGivesUp()]);
+    if (rule !== 'old-state') await this.#channelClosed();
     this.#promotable = false;
     this.#protectTimer?.cancel();
     this.relay.closeChannel();
@@ -369,20 +363,8 @@ export class Pair {
     return new Promise((resolve) => this.#channelWaiters.push(resolve));
   }
 
-  /**
-   * QEMU keeps the channel open after it gave up loading; its COLO_EXIT tells. Words it sent before may still be on
-   * their way, so they get a moment.
-   */
-  async #secondaryGivesUp(): Promise<void> {
-    if (!this.#secondaryLeftColo) await new Promise<void>((resolve) => this.#coloExitWaiters.push(resolve));
-    await sleep(this.#clock, WORDS_UNDER_WAY_MS);
-  }
-
   #coloExited(role: 'primary' | 'secondary', reason: string): void {
-    if (role === 'secondary') {
-      this.#secondaryLeftColo = true;
-      for (const wake of this.#coloExitWaiters.splice(0)) wake();
-    }
+    this.relay.leave(role);
     this.#serially('COLO_EXIT', () => this.#protectionBroke(`COLO_EXIT of the ${role}: ${reason}`));
   }
 

@@ -1,5 +1,6 @@
 /** One VM of the pair as its QMP monitor shows it. */
 
+import { coloCapabilities } from '../checkpoint/capabilities.js';
 import { ColoError } from '../errors.js';
 import { QmpClient, type QmpLiveness, type QmpVersion } from '../qmp/client.js';
 import {
@@ -140,9 +141,8 @@ export class Vm {
 
   /** What the VM needs before it may take part in COLO, by its version. */
   async enableColo(bandwidthBytesPerSecondMax: number): Promise<void> {
-    // 11 refuses x-colo without return-path; 7.2's destination needs nothing but does not mind x-colo.
-    const isModern = (this.version?.major ?? 0) >= 11;
-    await setCapabilities(this.#qmp, isModern ? { 'return-path': true, 'x-colo': true } : { 'x-colo': true });
+    const capabilities = coloCapabilities(this.version?.major ?? 0, this.role);
+    if (Object.keys(capabilities).length > 0) await setCapabilities(this.#qmp, capabilities);
     if (this.role === 'primary') {
       await setParameters(this.#qmp, {
         'x-checkpoint-delay': CHECKPOINT_DELAY_MS_MAX,

@@ -28,7 +28,7 @@ export interface DemoOptions {
 
 /** Room for a socket's name behind the directory: a unix socket path has at most 107 bytes. */
 const DIRECTORY_BYTES_MAX = 80;
-const READING_MS = { once: 1500, loop: 4000 };
+const READING_MS = { once: 1000, loop: 4000 };
 const LOG_LINES_KEPT = 100;
 
 /** Resolves with the exit code: 1 when a single byte, answer or state was not what it had to be. */

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ClientTask } from '../../../src/simulation/client/task.js';
 import { GUEST_HOST } from '../../../src/simulation/stage.js';
+import { allRight, type SceneResult, Story, summaryTable } from '../../../src/simulation/story.js';
 import { World, type WorldOptions } from '../../../src/simulation/world.js';
 
 const { ipv4, ipv6 } = GUEST_HOST;
@@ -67,6 +68,31 @@ describe('the real pair between scripted VMs on a manual clock', () => {
     }
     expect(trail[0]!.length).toBeGreaterThan(100);
     expect(trail[1]).toEqual(trail[0]);
+  });
+
+  it('plays the whole story of the demo, and a wrong byte would be seen', async () => {
+    const world = new World({ seed: 4, primary: { tcp: { segmentJitter: 0.1 } } });
+    await world.open();
+    const said: string[] = [];
+    const { clock } = world;
+    const status = () => world.pair.status();
+    const say = (line: string): void => void said.push(line);
+    let results: SceneResult[] = [];
+    void new Story({ stage: world, status, clock, say, readingMs: 10 }).play().then((played) => {
+      results = played;
+    });
+    expect(await world.run(600_000, () => results.length > 0)).toBe(true);
+    expect(
+      summaryTable(results)
+        .slice(1)
+        .filter((line) => !line.endsWith('right')),
+    ).toEqual([]);
+    expect(allRight(results)).toBe(true);
+    expect(said.filter((line) => line.includes('WRONG'))).toEqual([]);
+    expect(status().failovers).toEqual({ 'primary-lost': 1, 'secondary-lost': 1 });
+    const damaged = results.map((result) => ({ ...result, problems: ['byte 7 is wrong'] }));
+    expect(allRight(damaged)).toBe(false);
+    await world.close();
   });
 
   const manners = fc.record({

@@ -1,10 +1,17 @@
 import type { Clock } from '../system/clock.js';
 import { buildEcho, buildTcp, buildUdp, type IpFields } from '../wire/build.js';
-import { verifyIpv4Checksum, verifyL4Checksum } from '../wire/checksum.js';
 import { FrameKind, FrameView, TcpFlag } from '../wire/frame-view.js';
 import { Icmpv4Type, Icmpv6Type } from '../wire/numbers.js';
 import { parseFrame } from '../wire/parse.js';
 import { append, takeAll } from './byte-queue.js';
+import {
+  destinationKey,
+  isSound,
+  payloadOf,
+  refusalFields,
+  segmentFields,
+  sourceOf,
+} from './frame-fields.js';
 import { GuestClock } from './guest-clock.js';
 import type { HostAddresses } from './neighbour-table.js';
 import { NeighbourTable } from './neighbour-table.js';
@@ -207,19 +214,8 @@ export class NetworkStack implements TcpHost {
   }
 
   send(connection: TcpConnection, segment: TcpSegment): void {
-    const options = {
-      ...(segment.mss === undefined ? {} : { mss: segment.mss }),
-      ...(segment.sackPermitted === undefined ? {} : { sackPermitted: true }),
-      ...(segment.windowScale === undefined ? {} : { windowScale: segment.windowScale }),
-      ...(segment.timestamps === undefined ? {} : { timestamp: segment.timestamps }),
-      ...(segment.sack === undefined
-        ? {}
-        : { sack: segment.sack.map(({ from, to }): [number, number] => [from, to]) }),
-    };
-    const { seq, ack, flags, window, payload } = segment;
-    const ports = { sourcePort: connection.localPort, destinationPort: connection.remotePort };
-    const fields = { ...this.#ip(connection.remote), ...ports, seq, ack, flags, window, options, payload };
-    this.#transmitTo(connection.remote, buildTcp(fields));
+    const fields = segmentFields(connection, segment);
+    this.#transmitTo(connection.remote, buildTcp({ ...this.#ip(connection.remote), ...fields }));
   }
 
   connected(connection: TcpConnection): void {
@@ -295,33 +291,16 @@ export class NetworkStack implements TcpHost {
     if (kind === FrameKind.MALFORMED || view.vlan !== this.addresses.vlan) return;
     const { neighbours } = this.state;
     if (kind === FrameKind.ARP) this.#neighbours.arp(neighbours, view, this.nowMs());
-    if (view.ipVersion === 0 || !this.#sound(view)) return;
+    if (view.ipVersion === 0 || !isSound(view)) return;
     if (kind === FrameKind.ND) this.#neighbours.neighbourDiscovery(neighbours, view, this.nowMs());
-    if (!this.#isForUs(view)) return;
+    if (destinationKey(view) !== addressKey(this.#own(view.ipVersion as 4 | 6))) return;
     if (kind === FrameKind.TCP) this.#segment(view);
     else if (kind === FrameKind.UDP) this.#datagram(view);
     else if (kind === FrameKind.ICMP || kind === FrameKind.ICMPV6) this.#icmp(view);
   }
 
-  #sound(view: FrameView): boolean {
-    if (view.ipVersion === 4 && !verifyIpv4Checksum(view.bytes, view.l3)) return false;
-    return verifyL4Checksum(view);
-  }
-
-  #isForUs(view: FrameView): boolean {
-    const [at, length] = view.ipVersion === 4 ? [view.l3 + 16, 4] : [view.l3 + 24, 16];
-    return (
-      addressKey(view.bytes.subarray(at, at + length)) === addressKey(this.#own(view.ipVersion as 4 | 6))
-    );
-  }
-
-  #source(view: FrameView): Uint8Array {
-    const [at, length] = view.ipVersion === 4 ? [view.l3 + 12, 4] : [view.l3 + 8, 16];
-    return Uint8Array.prototype.slice.call(view.bytes, at, at + length);
-  }
-
   #segment(view: FrameView): void {
-    const remote = this.#source(view);
+    const remote = sourceOf(view);
     const id = this.state.byAddress.get(connectionKey(remote, view.sourcePort, view.destinationPort));
     const existing = id === undefined ? undefined : this.state.connections.get(id);
     if (existing !== undefined) {
@@ -342,40 +321,26 @@ export class NetworkStack implements TcpHost {
 
   /** A segment for no connection is answered with a reset (RFC 9293 section 3.10.7.1). */
   #refuse(view: FrameView, remote: Uint8Array): void {
-    const acks = (view.tcpFlags & TcpFlag.ACK) !== 0;
-    const fields = {
-      ...this.#ip(remote),
-      sourcePort: view.destinationPort,
-      destinationPort: view.sourcePort,
-      seq: acks ? view.ack : 0,
-      ack: acks ? 0 : (view.seq + view.seqLength()) >>> 0,
-      flags: acks ? TcpFlag.RST : TcpFlag.RST | TcpFlag.ACK,
-      window: 0,
-    };
-    this.#transmitTo(remote, buildTcp(fields));
+    this.#transmitTo(remote, buildTcp({ ...this.#ip(remote), ...refusalFields(view) }));
   }
 
   #datagram(view: FrameView): void {
     this.#application.datagram(this, {
       ipVersion: view.ipVersion as 4 | 6,
-      remote: this.#source(view),
+      remote: sourceOf(view),
       remotePort: view.sourcePort,
       localPort: view.destinationPort,
-      payload: Uint8Array.prototype.slice.call(view.bytes, view.payload, view.payload + view.payloadBytes),
+      payload: payloadOf(view),
     });
   }
 
   #icmp(view: FrameView): void {
     const identifier = view.sourcePort;
     const sequence = view.bytes.readUInt16BE(view.l4 + 6);
-    const remote = this.#source(view);
+    const remote = sourceOf(view);
     const types = view.ipVersion === 4 ? Icmpv4Type : Icmpv6Type;
     if (view.icmpType === types.ECHO) {
-      const payload = Uint8Array.prototype.slice.call(
-        view.bytes,
-        view.payload,
-        view.payload + view.payloadBytes,
-      );
+      const payload = payloadOf(view);
       this.#transmitTo(
         remote,
         buildEcho({ ...this.#ip(remote), identifier, sequence, reply: true, payload }),

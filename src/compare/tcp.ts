@@ -227,14 +227,10 @@ export class TcpComparator {
         flows.has(flow, FlowFlag.LOOSE) &&
         ((from - flows.looseTo[flow]!) | 0) <= 0 &&
         ((to - flows.looseFrom[flow]!) | 0) >= 0;
-      if (!touches) {
-        flows.set(flow, FlowFlag.LOOSE);
-        flows.looseFrom[flow] = from;
-        flows.looseTo[flow] = to;
-        return;
-      }
-      if (((from - flows.looseFrom[flow]!) | 0) < 0) flows.looseFrom[flow] = from;
-      if (((to - flows.looseTo[flow]!) | 0) > 0) flows.looseTo[flow] = to;
+      if (!touches || ((from - flows.looseFrom[flow]!) | 0) < 0) flows.looseFrom[flow] = from;
+      if (!touches || ((to - flows.looseTo[flow]!) | 0) > 0) flows.looseTo[flow] = to;
+      flows.set(flow, FlowFlag.LOOSE);
+      this.#trimLoose(flow);
       return;
     }
     if (((to - flows.released[flow]!) | 0) > 0) flows.released[flow] = to;
@@ -260,6 +256,25 @@ export class TcpComparator {
         if (left > 0) return;
         this.#ledger.dropSecondary(frame, flow);
       }
+      frame = next;
+    }
+  }
+
+  /** Beyond a hole, what lies whole in the range that was shown has served; kept, it would seem one-sided. */
+  #trimLoose(flow: number): void {
+    const { store } = this.#ledger;
+    const flows = this.#flows;
+    if (!this.#comparable(flow)) return;
+    const delta = flows.seqDelta[flow]!;
+    let frame = flows.secondaryFirst[flow]!;
+    while (frame !== NONE) {
+      const next = store.next[frame]!;
+      const from = (store.seq[frame]! + delta) | 0;
+      if (((from - flows.looseTo[flow]!) | 0) >= 0) return;
+      const isWithin =
+        ((from - flows.looseFrom[flow]!) | 0) >= 0 &&
+        ((flows.looseTo[flow]! - keptEnd(this.#ledger, frame) - delta) | 0) >= 0;
+      if (isWithin && (store.tcpFlags[frame]! & TcpFlag.RST) === 0) this.#ledger.dropSecondary(frame, flow);
       frame = next;
     }
   }

@@ -96,7 +96,9 @@ export class Story {
 
   async #traffic(): Promise<void> {
     this.#scene('3. Clients at work');
-    this.#say('Downloads over IPv4 and IPv6, a counter, UDP echoes, ping, a connection opened by the guest.');
+    this.#say(
+      'Downloads over IPv4 and IPv6, a counter, short connections, UDP echoes, ping, and a call by the guest.',
+    );
     const { client } = this.#options.stage;
     const { ipv4, ipv6 } = GUEST_HOST;
     await this.#check('under protection', [
@@ -106,6 +108,7 @@ export class Story {
       client.udpEcho(ipv4, PROBES),
       client.udpEcho(ipv6, PROBES),
       client.ping(ipv6, { ...PROBES, count: 20 }),
+      client.shortConnections(ipv6, 40),
       client.callBack(ipv4),
     ]);
   }

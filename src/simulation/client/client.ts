@@ -8,6 +8,7 @@ import type { ProbeOptions } from './datagram-tasks.js';
 import { Ping, UdpEcho } from './datagram-tasks.js';
 import { Download } from './download.js';
 import { CallBack, Counter, DivergentRequest } from './line-tasks.js';
+import { ShortConnections } from './short-connections.js';
 import { ClientTask } from './task.js';
 
 export interface ClientOptions {
@@ -44,6 +45,11 @@ export class Client {
 
   count(server: Uint8Array, requests: number, everyMs: number): Counter {
     return new Counter(this.stack, server, requests, everyMs);
+  }
+
+  /** Many connections one after the other, each with one request. */
+  shortConnections(server: Uint8Array, count: number): ShortConnections {
+    return new ShortConnections(this.stack, server, count);
   }
 
   divergent(server: Uint8Array, what: 'rand' | 'time'): DivergentRequest {

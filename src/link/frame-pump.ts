@@ -68,12 +68,7 @@ export class FramePump {
     this.#port = port;
     this.#countedReceiveDrops = 0;
     this.#countedSendErrors = 0;
-    this.resume();
-  }
-
-  /** Polls again, after an error that is over. */
-  resume(): void {
-    this.#port?.start(() => this.read(BATCHES_PER_WAKE_MAX * this.#batch.offsets.length));
+    port.start(() => this.read(BATCHES_PER_WAKE_MAX * this.#batch.offsets.length));
   }
 
   /** Closes the port; what was queued for it is lost and counted. */

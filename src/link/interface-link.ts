@@ -64,8 +64,6 @@ export abstract class InterfaceLink implements Link {
   #info: InterfaceInfo | undefined;
   #looking: Promise<void> | undefined;
   #lookAgain = false;
-  /** The port reported an error: its polling has ended. */
-  #portSuspect = false;
 
   protected constructor(url: string, interfaceName: string, options: LinkOptions) {
     this.url = url;
@@ -186,8 +184,6 @@ export abstract class InterfaceLink implements Link {
     if (!isUp) return this.#waitFor('the interface is down');
     const isNew = !this.pump.port;
     if (isNew) this.#openPort(info);
-    else if (this.#portSuspect) this.pump.resume();
-    this.#portSuspect = false;
     this.#updateAbilities(info);
     this.observed(info, isNew);
     this.#retry.reset();
@@ -208,8 +204,7 @@ export abstract class InterfaceLink implements Link {
   }
 
   #broken(error: Error): void {
-    if (this.keepsPortWhileDown) this.#portSuspect = true;
-    else this.pump.detach();
+    if (!this.keepsPortWhileDown) this.pump.detach();
     const reason = asColoError(error, 'COLO_ERR_LINK_LOST', this.url);
     if (this.#state === 'up') this.#waitFor(reason.message, reason);
     this.#retry.schedule(() => this.#look());

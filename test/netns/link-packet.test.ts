@@ -221,6 +221,21 @@ describeInNamespaces('packet link', () => {
     host.ip('link del other');
   });
 
+  it('lets go of an interface that is renamed, and takes it again under its name', async () => {
+    const { name } = quietTap();
+    const { link, at } = await openLink(`packet:${name}`);
+    host.ip(`link set ${name} down`);
+    await until(() => link.state === 'waiting', 'down');
+    host.ip(`link set ${name} name elsewhere`);
+    await until(() => at.reasons.at(-1)!.message.includes('does not exist'), 'noticed the new name');
+    host.ip('link set elsewhere up');
+    host.ip('link set elsewhere down');
+    expect(link.state).toBe('waiting');
+    host.ip(`link set elsewhere name ${name}`);
+    host.ip(`link set ${name} up`);
+    await until(() => link.state === 'up', 'up again');
+  });
+
   it('notices a replacement that happens too fast to see', async () => {
     const { name, holder } = quietTap();
     const { link, at } = await openLink(`packet:${name}`);

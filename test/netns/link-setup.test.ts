@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { HostIsolation } from '../../src/link/isolation.js';
-import { buildArp } from '../../src/wire/build.js';
+import { buildArp, buildUdp } from '../../src/wire/build.js';
 import { until } from '../unit/link/collect.js';
 import { describeInNamespaces } from './harness.js';
 import { closeAfterEach, openLink, pause, sendNow, TapHolder, useOwnNamespace } from './link-helpers.js';
@@ -140,6 +140,36 @@ describeInNamespaces("a VM's tap", () => {
       expect(heard.some((frame) => frame.readUInt16BE(12) === 0x86dd)).toBe(true);
     },
   );
+
+  it.each([true, false])("keeps the VM's packets from the host's stack: isolate %s", async (isolate) => {
+    const name = `vm${taps++}`;
+    const received = (): number => {
+      const [, values] = host
+        .run('cat', '/proc/net/snmp')
+        .split('\n')
+        .filter((line) => line.startsWith('Ip: '));
+      return Number(values!.split(' ')[3]); // InReceives
+    };
+    const { link, at } = await openLink(`packet:${name}`, {}, role({ isolate }));
+    const holder = new TapHolder(name);
+    await until(() => link.state === 'up', 'up');
+    const before = received();
+    for (let index = 0; index < 20; index++) {
+      write(
+        holder,
+        buildUdp({
+          sourceMac: GUEST_MAC,
+          destinationMac: host.interfaceStatus(name).address,
+          source: '192.0.2.9',
+          destination: '192.0.2.77',
+          sourcePort: 1,
+          destinationPort: 2,
+        }),
+      );
+    }
+    await until(() => at.frames.length >= 20, 'the proxy sees them');
+    expect(received() - before >= 20).toBe(!isolate);
+  });
 
   it('keeps two proxies apart: one at its end leaves the rule of the other', async () => {
     const names = [`vm${taps++}`, `vm${taps++}`];

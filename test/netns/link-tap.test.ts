@@ -106,6 +106,7 @@ describeInNamespaces('tap link', () => {
     const { link: client, at } = await openLink('tap:colo3');
     const { ifindex } = link('colo3');
     host.ip('link set colo3 down');
+    sendNow(client, frame('ff:ff:ff:ff:ff:ff', 'before anybody noticed'));
     await until(() => client.state === 'waiting', 'down');
     expect(sendNow(client, frame('ff:ff:ff:ff:ff:ff', 'x'))).toBe(false);
     host.ip('link set colo3 up');

@@ -91,6 +91,15 @@ describe('fault injector', () => {
     expect([...other.at.texts].sort()).toEqual([...numbers].sort());
   });
 
+  it('throws away what is late with what is queued', async () => {
+    const { link, clock, atPeer } = await faulty({ sent: { delayMsMin: 2 } });
+    sendAll(link);
+    expect(link.discardQueued()).toBe(1000);
+    expect(link.untaken()).toBe(0);
+    clock.advance(5);
+    expect(atPeer.frames.length).toBe(0);
+  });
+
   it('hands over what is late when drained, and forgets it when closed', async () => {
     const { link, peer, clock, at } = await faulty({ received: { delayMsMin: 5 } });
     sendAll(peer);

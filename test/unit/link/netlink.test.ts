@@ -138,6 +138,15 @@ describe('netlink messages', () => {
     );
   });
 
+  it('end where a length does not fit', () => {
+    const body = Buffer.from([8, 0, 1, 0, 1, 2, 3, 4, 9, 0, 2, 0, 5, 6, 7, 8]);
+    expect([...netlinkAttributeList(body)].map(([type]) => type)).toEqual([1]);
+    body[8] = 8;
+    expect([...netlinkAttributeList(body)].map(([type]) => type)).toEqual([1, 2]);
+    const cut = linkMessage(RouteType.NEWLINK, 3, 'tap0', 12).subarray(0, -4);
+    expect([...netlinkMessages(cut)]).toEqual([]);
+  });
+
   it('count in 64 bits', () => {
     const counters = Buffer.alloc(16);
     counters.writeBigUInt64LE(5n * 2n ** 32n + 7n, 8);

@@ -32,7 +32,7 @@ describe('send queue', () => {
         fc.constantFrom(0, 4, 10),
         fc.integer({ min: 1, max: 40 }),
         (commands, prefixBytes, framesMax) => {
-          const bytesMax = 30_000;
+          const bytesMax = 9000;
           const queue = new SendQueue({ prefixBytes, bytesMax, framesMax });
           let model: Buffer[] = [];
           const modelBytes = () => model.reduce((sum, frame) => sum + frame.length + prefixBytes, 0);

@@ -18,6 +18,7 @@
         "src/notify.cc",
         "src/packet_socket.cc",
         "src/port.cc",
+        "src/quick_ack.cc",
         "src/stream.cc",
         "src/tap.cc"
       ]

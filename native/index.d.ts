@@ -152,7 +152,8 @@ export interface PacketSocketOptions {
   sendBufferBytes?: number;
   /**
    * Hand frames straight to the driver (PACKET_QDISC_BYPASS): a full TAP queue then answers ENOBUFS instead of
-   * dropping silently; but what the driver would need segmented (GSO it lacks) is refused. Default false.
+   * dropping silently; but a super-frame that the driver would need segmented gets ENOBUFS for ever: only for
+   * frames without GSO, or a TAP whose holder takes it. Default false.
    */
   bypassQueue?: boolean;
 }
@@ -230,3 +231,9 @@ export function sum16(buffer: Uint8Array, offset: number, length: number, initia
 
 /** Sends one datagram (`READY=1`, `WATCHDOG=1` ...) to the service manager's socket; `@` starts an abstract name. */
 export function notifySystemd(socketPath: string, text: string): void;
+
+/**
+ * TCP_QUICKACK: what has arrived on this TCP socket is acknowledged now, not up to 40 ms later. The kernel goes
+ * back to delaying by itself: to be called again after every read. EBADF, ENOTSOCK, EOPNOTSUPP (not TCP).
+ */
+export function acknowledgeAtOnce(fd: number): void;

@@ -17,6 +17,7 @@ NAPI_MODULE_INIT() {
       {"firstDifference", colo::FirstDifference},
       {"sum16", colo::Sum16},
       {"notifySystemd", colo::NotifySystemd},
+      {"acknowledgeAtOnce", colo::AcknowledgeAtOnce},
   };
   if (!colo::InitializePorts(env)) {
     napi_throw_error(env, "ERR_ADDON_INIT", "the native addon could not be set up in this environment");

@@ -164,6 +164,26 @@ print(len(data), hex(struct.unpack('>H', data[12:14])[0]), hex(tci), hex(tpid), 
     expect(prints(receiveAll(vm))).toEqual(prints([tcpFrame(Buffer.alloc(99), false)]));
   });
 
+  it('with the queue bypassed it cuts nothing: the super-frame is refused as if the queue were full, for ever', () => {
+    const vm = tap('p9');
+    const wire = host.within(() =>
+      openPacketSocket({ interface: 'p9', receiveBufferBytes: 1 << 20, vnetHeader: true, bypassQueue: true }),
+    );
+    onTestFinished(() => wire.close());
+    const header = encodeVnetHeader({
+      flags: VnetFlag.NEEDS_CSUM,
+      gsoType: VnetGso.TCPV4,
+      headerLength: 54,
+      gsoSize: 1448,
+      checksumStart: 34,
+      checksumOffset: 16,
+    });
+    const frame = tcpFrame(Buffer.alloc(5000), true);
+    expect([1, 2, 3].map(() => sendFrame(wire, frame, 1, header))).toEqual([0, 0, 0]);
+    expect(sendFrame(wire, probe(60))).toBe(1);
+    expect(prints(receiveAll(vm))).toEqual(prints([probe(60)]));
+  });
+
   it('without PACKET_VNET_HDR a partial checksum arrives as it is, indistinguishable from a wrong one', () => {
     const vm = tap('p5', { vnetHeader: true, offload: 'gso' });
     const wire = packet('p5', 1 << 22);

@@ -4,7 +4,15 @@ import { TcpFlag } from '../../src/wire/frame-view.js';
 import { GsoType, VnetFlag } from '../../src/wire/vnet-header.js';
 import { until } from '../unit/link/collect.js';
 import { describeInNamespaces } from './harness.js';
-import { closeAfterEach, digest, openLink, sendNow, TapHolder, useOwnNamespace } from './link-helpers.js';
+import {
+  closeAfterEach,
+  digest,
+  openLink,
+  pause,
+  sendNow,
+  TapHolder,
+  useOwnNamespace,
+} from './link-helpers.js';
 
 const ADDRESSES = {
   sourceMac: '52:54:00:00:00:01',
@@ -226,6 +234,7 @@ describeInNamespaces('packet link', () => {
     const { link, at } = await openLink(`packet:${name}`);
     host.ip(`link set ${name} down`);
     await until(() => link.state === 'waiting', 'down');
+    await pause(200); // every look that the change to "down" caused is over
     host.ip(`link set ${name} name elsewhere`);
     await until(() => at.reasons.at(-1)!.message.includes('does not exist'), 'noticed the new name');
     host.ip('link set elsewhere up');

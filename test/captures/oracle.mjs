@@ -113,8 +113,9 @@ class Run {
       isWaived: conversation.key === 'waived',
       mayStay: guest.some((frame) => frame.bytes.length > FRAME_BYTES_MAX),
       flip: undefined,
-      /** What the primary has said of its receiving side, and what the client was shown of it. */
+      /** What each VM has said of its receiving side, and what the client was shown of it. */
       primary: new Shown(),
+      secondary: new Shown(),
       shown: new Shown(),
     };
     this.#expected.set(conversation.key, plan);
@@ -246,8 +247,7 @@ class Run {
       return;
     }
     const flow = hasFlow(view) ? this.#flows.findOrAdd(view, false, this.#nowMs) : -1;
-    if (side === 'primary' && view.kind === FrameKind.TCP)
-      this.#expected.get(identify(view).key).primary.add(view);
+    if (view.kind === FrameKind.TCP) this.#expected.get(identify(view).key)[side].add(view);
     if (side === 'primary') this.#comparator.primary(view, flow, this.#nowMs);
     else this.#comparator.secondary(view, flow, this.#nowMs);
   }
@@ -261,6 +261,8 @@ class Run {
       if (plan.flip === undefined) {
         if (left > 0) this.#problem(plan, `${left} of ${plan.waiting.length} frames did not leave`);
         for (const one of plan.divergences) this.#problem(plan, `diverged: ${one.reason} at ${one.offset}`);
+        const owed = plan.shown.difference(plan.primary);
+        if (owed !== undefined) this.#problem(plan, owed);
         continue;
       }
       const [divergence] = plan.divergences;
@@ -283,8 +285,6 @@ class Run {
     for (const plan of this.#expected.values()) {
       const left = plan.waiting.length - plan.position;
       if (left > 0 && !plan.mayStay) this.#problem(plan, `${left} frames did not leave at the commit`);
-      const owed = plan.shown.difference(plan.primary);
-      if (owed !== undefined && !plan.mayStay) this.#problem(plan, owed);
     }
     const { heldFrames, heldBytes, keptFrames, keptBytes } = this.#comparator;
     if (heldFrames + heldBytes + keptFrames + keptBytes !== 0) {
@@ -304,7 +304,11 @@ class Run {
     if (mustWait && !this.#committing) this.#problem(plan, 'a frame left before the commit');
     const trouble = this.#place(plan, view, bytes);
     if (trouble !== undefined) this.#problem(plan, trouble);
-    if (view.kind === FrameKind.TCP) plan.shown.add(view);
+    if (view.kind !== FrameKind.TCP) return;
+    if (!this.#committing && !plan.secondary.covers(view)) {
+      this.#problem(plan, `shows more than the secondary has: ack ${view.ack}, window ${view.window}`);
+    }
+    plan.shown.add(view);
   }
 
   /** Is it the next frame of the primary, or one that shows now what was held back before? */
@@ -390,15 +394,24 @@ class Shown {
       this.#edge = undefined;
       this.#scale = Math.max(0, view.windowScale);
     }
-    if ((view.tcpFlags & 0x14) !== 0x10) return;
-    const edge = this.#edgeOf(view);
+    if ((view.tcpFlags & 0x10) === 0) return;
     if (this.#ack === undefined || seqDiff(view.ack, this.#ack) > 0) this.#ack = view.ack;
+    // a RST offers nothing
+    if ((view.tcpFlags & 4) !== 0) return;
+    const edge = this.#edgeOf(view);
     if (this.#edge === undefined || seqDiff(edge, this.#edge) > 0) this.#edge = edge;
   }
 
   /** Would the segment, a lowered one, move the acknowledgement back? */
   retreats(view) {
     return this.#ack !== undefined && (view.tcpFlags & 2) === 0 && seqDiff(view.ack, this.#ack) < 0;
+  }
+
+  /** Does the segment acknowledge and offer no more than this? */
+  covers(view) {
+    if ((view.tcpFlags & 0x10) === 0) return true;
+    if (this.#ack === undefined || seqDiff(view.ack, this.#ack) > 0) return false;
+    return (view.tcpFlags & 4) !== 0 || seqDiff(this.#edgeOf(view), this.#edge) <= 0;
   }
 
   #edgeOf(view) {
@@ -410,6 +423,7 @@ class Shown {
   difference(said) {
     if (said === undefined || said.#ack === undefined) return undefined;
     if (seqDiff(said.#ack, this.#ack) > 0) return `ack ${said.#ack} was never shown, only ${this.#ack}`;
+    if (said.#edge === undefined) return undefined;
     // rounding by the window scale may cost less than one unit
     const missing = seqDiff(said.#edge, this.#edge);
     return missing >= 2 ** this.#scale

@@ -52,8 +52,7 @@ function* runsOf(frames, random) {
   for (const frame of frames) {
     const isPlain = (frame.flags & (BARRIER | TcpFlag.URG)) === 0 && frame.payloadBytes > 0;
     const follows =
-      run !== undefined &&
-      run.isPlain &&
+      run?.isPlain === true &&
       isPlain &&
       (run.flags & TcpFlag.FIN) === 0 &&
       frame.seq === seqAdd(run.seq, run.payload.length) &&

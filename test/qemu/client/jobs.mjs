@@ -9,7 +9,7 @@ import { GapMeter } from './gap-meter.mjs';
 import { LineConnection } from './line-connection.mjs';
 
 const ECHO_PORT = 7;
-const DOWNLOAD_MS_MAX = 120_000;
+const DOWNLOAD_MS_MAX = 60_000;
 
 /** Things that live from one job to the next, by the caller's name for them. */
 const connections = new Map();

@@ -102,8 +102,13 @@ export async function death(rig, section, sizes, victim) {
 
   const damage = rig[survivor].damage();
   point.expect('the survivor is well', damage.length === 0, damage.join('; ') || 'no panic');
-  const { status } = await rig[survivor].monitor.execute('query-status');
-  point.expect('QEMU says the survivor runs', status === 'running', status);
+  const { monitor } = rig[survivor];
+  const [{ status }, { mode }] = await Promise.all([
+    monitor.execute('query-status'),
+    monitor.execute('query-colo-status'),
+  ]);
+  const runsAlone = status === 'running' && mode === 'none';
+  point.expect('QEMU says the survivor runs alone', runsAlone, `${status}, COLO mode ${mode}`);
 }
 
 /** An answer that differs between the VMs makes the proxy take a checkpoint. */

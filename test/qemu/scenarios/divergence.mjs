@@ -51,8 +51,13 @@ export async function divergence(rig, section, sizes) {
 
   const after = await rig.steadyReading();
   const metrics = section.at('4 metrics');
-  const divergences = after.metrics.sum('divergences_total') - before.metrics.sum('divergences_total');
-  metrics.expect('divergences counted', divergences >= count, after.metrics.text('divergences_total'));
+  const found = (labels) =>
+    after.metrics.sum('divergences_total', labels) - before.metrics.sum('divergences_total', labels);
+  metrics.expect(
+    'divergences counted',
+    found({}) >= count && found({ reason: 'payload' }) > 0,
+    after.metrics.text('divergences_total'),
+  );
   const taken = after.metrics.checkpoints - before.metrics.checkpoints;
   const resumes = after.resumes - before.resumes;
   const causes = after.metrics.text('checkpoints_total');

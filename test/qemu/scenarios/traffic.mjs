@@ -38,7 +38,7 @@ export async function traffic(rig, section, sizes) {
     guestOpens(point, client),
   ];
   await Promise.all(jobs);
-  await fillUntil(rig, before.metrics.checkpoints + sizes.checkpoints);
+  await fillUntil(rig, point, before.metrics.checkpoints + sizes.checkpoints);
   const after = await rig.steadyReading();
 
   const checkpoints = after.metrics.checkpoints - before.metrics.checkpoints;
@@ -107,13 +107,29 @@ async function guestOpens(point, client) {
   }
 }
 
-/** Keeps requests flowing until so many checkpoints were loaded. */
-async function fillUntil(rig, checkpoints) {
-  await rig.client.do('openConnection', { name: 'filler', host: GUEST.ipv6 });
-  await until(`${checkpoints} checkpoints`, CHECKPOINTS_MS_MAX, async () => {
-    await rig.client.do('increment', { name: 'filler', count: 20 });
-    return (await rig.proxy.metrics()).checkpoints >= checkpoints;
-  }).catch(() => {}); // the count is judged by the caller
+/** Keeps requests and datagrams flowing until so many checkpoints were loaded: checkpoints must lose none. */
+async function fillUntil(rig, point, checkpoints) {
+  const { client } = rig;
+  const sum = { sent: 0, answered: 0, doubled: 0 };
+  await client.do('openConnection', { name: 'filler', host: GUEST.ipv6 });
+  const fill = async () => {
+    await client.do('increment', { name: 'filler', count: 10 });
+    const host = sum.sent % 200 === 0 ? GUEST.ipv4 : GUEST.ipv6;
+    const { sent, answered, doubled } = await client.do('echoDatagrams', {
+      host,
+      count: 100,
+      inFlightMax: 8,
+    });
+    sum.sent += sent;
+    sum.answered += answered;
+    sum.doubled += doubled;
+    return (await rig.proxy.metrics()).checkpoints >= checkpoints || sum.answered < sum.sent;
+  };
+  const filled = until(`${checkpoints} checkpoints`, CHECKPOINTS_MS_MAX, fill, 1).then(() => sum);
+  await point.job('requests and UDP echoes until then', filled, ({ sent, answered, doubled }) => ({
+    ok: answered === sent && doubled === 0,
+    seen: `${answered} of ${sent} datagrams answered, ${doubled} doubled`,
+  }));
 }
 
 /** What the proxy counts must be what QEMU itself reported. */

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { type Config, clientLinkUrl } from '../config/derive.js';
 import { parseLinkUrl } from '../link/url.js';
+import { vmMtuBytes } from '../link/vm-mtu.js';
 
 export interface InterfaceMtu {
   readonly name: string;
@@ -43,8 +44,9 @@ export function mtuProblems(interfaces: readonly InterfaceMtu[]): string[] {
 }
 
 function mtuOf(name: string): number | null {
+  const read = (what: string): string => readFileSync(`/sys/class/net/${name}/${what}`, 'utf8');
   try {
-    return Number(readFileSync(`/sys/class/net/${name}/mtu`, 'utf8'));
+    return vmMtuBytes(Number(read('mtu')), read('ifalias'));
   } catch {
     return null;
   }

@@ -7,6 +7,7 @@ import type { Rtnetlink } from './rtnetlink.js';
 import type { InterfaceInfo } from './rtnetlink-codec.js';
 import { TapBacklog } from './tap-backlog.js';
 import { TapSetup, type TapSetupOptions } from './tap-setup.js';
+import { vmMtuBytes } from './vm-mtu.js';
 
 /** Kept by the kernel for a slow driver before it says EAGAIN. */
 const SEND_BUFFER_BYTES = 4 * 1024 * 1024;
@@ -39,7 +40,7 @@ export class PacketLink extends InterfaceLink {
   protected readonly keepsPortWhileDown = false;
 
   protected override mtuBytesOf(info: InterfaceInfo): number {
-    return this.#setup ? this.#setup.mtuBytesOf(info) : info.mtuBytes;
+    return vmMtuBytes(info.mtuBytes, info.alias);
   }
 
   protected async restore(): Promise<void> {

@@ -3,6 +3,7 @@ import { ColoError } from '../errors.js';
 import { HostIsolation } from './isolation.js';
 import type { NetlinkError, Rtnetlink } from './rtnetlink.js';
 import { AddressGeneration, InterfaceFlag, type InterfaceInfo } from './rtnetlink-codec.js';
+import { TWO_TAGS_BYTES, tapMark } from './vm-mtu.js';
 
 export interface TapSetupOptions {
   readonly interface: string;
@@ -28,12 +29,6 @@ interface Before {
 }
 
 const AF_INET6 = 10;
-/**
- * A packet socket may send MTU + 14 bytes, and 4 more only behind an 802.1Q tag (net/packet/af_packet.c,
- * packet_snd): a full-size frame with an 802.1ad and an 802.1Q tag fits only an interface whose MTU is 8 larger
- * than the VM's. A TAP does not tell its VM the MTU, so that nobody else notices.
- */
-const TWO_TAGS_BYTES = 8;
 
 /**
  * Makes a VM's interface the proxy's alone, before the host can send or answer anything on it: created when
@@ -58,7 +53,7 @@ export class TapSetup {
     this.#options = options;
     this.#rtnetlink = rtnetlink;
     this.#isolation = new HostIsolation(options.instance, options.interface);
-    this.#mark = `colo-proxy:${options.instance}`;
+    this.#mark = tapMark(options.instance);
   }
 
   /**
@@ -95,11 +90,6 @@ export class TapSetup {
     } catch (error) {
       throw asTapError(error, name);
     }
-  }
-
-  /** The VM's MTU: that of the interface, less the room made here for VLAN tags. */
-  mtuBytesOf(info: InterfaceInfo): number {
-    return info.alias === this.#mark ? info.mtuBytes - TWO_TAGS_BYTES : info.mtuBytes;
   }
 
   #refuseForeignUse(info: InterfaceInfo): void {

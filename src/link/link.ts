@@ -81,10 +81,14 @@ export interface Link {
   /**
    * Reads, in this call, everything that has arrived and hands it to the handler. After it returns, nothing
    * that the peer had emitted before the call is left unread (traps T6, T8). Returns the number of frames.
+   * From within `receive` of the same link it does nothing and returns 0.
    */
   drain(): number;
 
-  /** Frames given to the link that its peer has not read yet; 0 = the peer has taken everything (T8). */
+  /**
+   * Frames given to the link that its peer has not read yet; 0 = the peer has taken everything (T8). Over TCP, and
+   * on interfaces that are no TAP of a VM, "taken" means that the kernel on the other side has it.
+   */
   untaken(): number;
 
   /** Throws away what is queued towards the peer but not yet in the kernel. Returns the number of frames. */

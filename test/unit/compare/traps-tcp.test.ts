@@ -404,6 +404,18 @@ describe('T12: streams, not packets', () => {
     expect(harness.reasons).toEqual(['matched']);
   });
 
+  it('keeps what the secondary sent to its last byte', () => {
+    const harness = new Harness();
+    const { p, s } = established(harness);
+    harness.secondary(s.frame({ at: 1, data: HELLO, flags: ACK | FIN }));
+    for (let index = 0; index < HELLO.length; index += 1) {
+      expect(harness.primary(p.frame({ at: 1 + index, data: HELLO[index]! }))).toBe(Verdict.RELEASE);
+    }
+    expect(harness.comparator.keptFrames).toBe(1);
+    expect(harness.primary(p.frame({ at: 12, flags: ACK | FIN }))).toBe(Verdict.RELEASE);
+    expect(harness.comparator.keptFrames).toBe(0);
+  });
+
   it('a retransmission with the same content is free', () => {
     const harness = new Harness();
     const { p, s } = established(harness);

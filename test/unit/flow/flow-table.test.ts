@@ -12,8 +12,11 @@ function viewOf(frame: Buffer): FrameView {
   return view;
 }
 
-const tcp = (port: number, vid = 0, flags: number = TcpFlag.ACK): FrameView =>
-  viewOf(
+const made = new Map<string, FrameView>();
+const tcp = (port: number, vid = 0): FrameView => {
+  const known = made.get(`${port}/${vid}`);
+  if (known !== undefined) return known;
+  const view = viewOf(
     buildTcp({
       source: '10.0.0.2',
       destination: '10.0.0.1',
@@ -21,10 +24,13 @@ const tcp = (port: number, vid = 0, flags: number = TcpFlag.ACK): FrameView =>
       destinationPort: port,
       seq: 1,
       ack: 1,
-      flags,
+      flags: TcpFlag.ACK,
       ...(vid === 0 ? {} : { vlans: [{ vid }] }),
     }),
   );
+  made.set(`${port}/${vid}`, view);
+  return view;
+};
 const udp = (port: number): FrameView =>
   viewOf(buildUdp({ source: 'fd00::2', destination: 'fd00::1', sourcePort: 53, destinationPort: port }));
 
@@ -58,6 +64,18 @@ describe('FlowTable', () => {
       }),
       { numRuns: 200 },
     );
+  });
+
+  it('finds all others after any one is removed, whatever collides', () => {
+    for (let seed = 1; seed <= 60; seed += 1) {
+      const table = new FlowTable({ flowsMax: 64, seed });
+      const slots = Array.from({ length: 64 }, (_, port) => table.findOrAdd(tcp(port), false, 0));
+      for (let gone = 0; gone < 64; gone += 3) {
+        table.remove(slots[gone]!);
+        slots[gone] = -1;
+        for (let port = 0; port < 64; port += 1) expect(table.find(tcp(port), false)).toBe(slots[port]);
+      }
+    }
   });
 
   it('knows the client frame of a flow, and no flow of link control', () => {

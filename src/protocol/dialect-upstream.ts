@@ -15,5 +15,6 @@ export const upstreamDialect: Dialect = {
     [SyncPoint.LOADED]: 6,
   },
   withValue: [SyncPoint.SIZE],
+  valueAlways: false,
   returnPath: true,
 };

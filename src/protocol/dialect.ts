@@ -6,13 +6,17 @@
 import { ColoError } from '../errors.js';
 import type { SyncPoint } from './sync-point.js';
 
+export type DialectName = 'upstream' | 'v8' | 'v9' | 'v15';
+
 export interface Dialect {
-  readonly name: string;
+  readonly name: DialectName;
   /** Width of a code, big-endian. */
   readonly codeBytes: 4 | 8;
   readonly codes: Readonly<Partial<Record<SyncPoint, number>>>;
-  /** Words that are followed by a big-endian 64-bit value. */
+  /** Words that are followed by a big-endian 64-bit value that means something. */
   readonly withValue: readonly SyncPoint[];
+  /** Every word is followed by such a value; 0 where it means nothing. */
+  readonly valueAlways: boolean;
   /** Before READY the secondary may send return-path messages (be16 type, be16 length, payload). */
   readonly returnPath: boolean;
 }
@@ -27,8 +31,19 @@ export function wordOfCode(dialect: Dialect, code: bigint): SyncPoint | undefine
   return undefined;
 }
 
+/** The dialect has this word at all. */
+export function says(dialect: Dialect, word: SyncPoint): boolean {
+  return dialect.codes[word] !== undefined;
+}
+
 export function carriesValue(dialect: Dialect, word: SyncPoint): boolean {
   return dialect.withValue.includes(word);
+}
+
+/** Length on the wire of `word`, its value included. */
+export function wordBytes(dialect: Dialect, word: SyncPoint): number {
+  const hasValue = dialect.valueAlways || carriesValue(dialect, word);
+  return dialect.codeBytes + (hasValue ? VALUE_BYTES : 0);
 }
 
 /** The bytes of a word. `value` is given exactly for the words that carry one. */
@@ -38,7 +53,7 @@ export function encodeWord(dialect: Dialect, word: SyncPoint, value?: bigint): B
     const what = value === undefined ? word : `${word} with a value`;
     throw new ColoError('COLO_ERR_PROTOCOL_WORD', `the ${dialect.name} dialect cannot say ${what}`);
   }
-  const bytes = Buffer.alloc(dialect.codeBytes + (value === undefined ? 0 : VALUE_BYTES));
+  const bytes = Buffer.alloc(wordBytes(dialect, word));
   if (dialect.codeBytes === 4) bytes.writeUInt32BE(code, 0);
   else bytes.writeBigUInt64BE(BigInt(code), 0);
   if (value !== undefined) bytes.writeBigUInt64BE(value, dialect.codeBytes);

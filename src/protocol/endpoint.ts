@@ -2,7 +2,7 @@
 import { ColoError } from '../errors.js';
 import { ByteQueue } from './byte-queue.js';
 import { type Dialect, encodeWord } from './dialect.js';
-import { ENDPOINT_TABLE, type ProtocolState, type Role, senderOf } from './state-tables.js';
+import { type ProtocolState, type Role, senderOf } from './state-tables.js';
 import type { SyncPoint } from './sync-point.js';
 import { ChannelState, type ProtocolViolation, takeWord } from './word-parser.js';
 
@@ -13,7 +13,7 @@ export class Endpoint {
 
   constructor(role: Role, dialect: Dialect) {
     this.role = role;
-    this.#channel = new ChannelState(dialect, ENDPOINT_TABLE);
+    this.#channel = new ChannelState(dialect, 'endpoint');
   }
 
   get state(): ProtocolState {

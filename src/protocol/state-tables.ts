@@ -3,6 +3,7 @@
  * (QEMU migration/colo.c: colo_do_checkpoint_transaction, colo_incoming_process_checkpoint). The words of the
  * two VMs alternate strictly, so one table serves both; a role only says who sends a word and who receives it.
  */
+import { type Dialect, says } from './dialect.js';
 import { type Direction, SyncPoint } from './sync-point.js';
 
 export type Role = 'primary' | 'secondary';
@@ -16,28 +17,39 @@ export const PROTOCOL_STATES = [
   'sending', // SEND has passed: both are stopped, RAM follows
   'sized', // SIZE has passed: device state follows (only its two ends see this word)
   'received', // RECEIVED has passed: the secondary loads
+  'ended', // GUEST_SHUTDOWN has passed: the guest has shut down, both VMs end
 ] as const;
 export type ProtocolState = (typeof PROTOCOL_STATES)[number];
 
 export type StateTable = Readonly<Record<ProtocolState, Readonly<Partial<Record<SyncPoint, ProtocolState>>>>>;
 
-/** For the two ends of the channel. */
-export const ENDPOINT_TABLE: StateTable = {
-  starting: { [SyncPoint.READY]: 'running' },
-  running: { [SyncPoint.REQUEST]: 'requested' },
-  requested: { [SyncPoint.REPLY]: 'replied' },
-  replied: { [SyncPoint.SEND]: 'sending' },
-  sending: { [SyncPoint.SIZE]: 'sized' },
-  sized: { [SyncPoint.RECEIVED]: 'received' },
-  received: { [SyncPoint.LOADED]: 'running' },
-};
+/** Who looks at the words: an end of the channel, or a relay, to which everything from SEND to RECEIVED is opaque. */
+export type Observer = 'endpoint' | 'relay';
 
-/** For a relay, to which everything between SEND and RECEIVED is opaque. */
-export const RELAY_TABLE: StateTable = {
-  ...ENDPOINT_TABLE,
-  sending: { [SyncPoint.RECEIVED]: 'received' },
-  sized: {},
-};
+/** The table of a dialect. One without SIZE says the size with SEND; one with GUEST_SHUTDOWN ends with it. */
+export function stateTable(dialect: Dialect, observer: Observer): StateTable {
+  const isSized = says(dialect, SyncPoint.SIZE);
+  const state: StateTable = {
+    starting: { [SyncPoint.READY]: 'running' },
+    running: { [SyncPoint.REQUEST]: 'requested' },
+    requested: { [SyncPoint.REPLY]: 'replied' },
+    replied: { [SyncPoint.SEND]: 'sending' },
+    sending: { [SyncPoint.SIZE]: 'sized' },
+    sized: { [SyncPoint.RECEIVED]: 'received' },
+    received: { [SyncPoint.LOADED]: 'running' },
+    ended: {},
+  };
+  return {
+    ...state,
+    ...(says(dialect, SyncPoint.GUEST_SHUTDOWN) && {
+      running: { ...state.running, [SyncPoint.GUEST_SHUTDOWN]: 'ended' },
+    }),
+    ...((observer === 'relay' || !isSized) && {
+      sending: { [SyncPoint.RECEIVED]: 'received' },
+      sized: {},
+    }),
+  };
+}
 
 const DIRECTIONS: Readonly<Record<SyncPoint, Direction>> = {
   [SyncPoint.READY]: 'secondary-to-primary',

@@ -6,13 +6,17 @@
  */
 import { ColoError } from '../errors.js';
 import { ByteQueue } from './byte-queue.js';
-import { carriesValue, type Dialect, VALUE_BYTES, wordOfCode } from './dialect.js';
+import { carriesValue, type Dialect, wordBytes, wordOfCode } from './dialect.js';
+import { upstreamDialect } from './dialect-upstream.js';
+import type { DialectChoice } from './dialects.js';
+import { v8Dialect } from './dialects-early.js';
 import {
   expectedWords,
   nextState,
+  type Observer,
   type ProtocolState,
-  RELAY_TABLE,
   type StateTable,
+  stateTable,
 } from './state-tables.js';
 import type { Direction, SyncPoint } from './sync-point.js';
 
@@ -42,13 +46,40 @@ export function violationError(violation: ProtocolViolation): ColoError {
 
 /** What has passed on one channel. A word counts when `advance` is called, that is, when it was forwarded. */
 export class ChannelState {
-  readonly dialect: Dialect;
-  readonly table: StateTable;
+  #dialect: Dialect;
+  #table: StateTable;
+  readonly #observer: Observer;
+  #isDecided: boolean;
   state: ProtocolState = 'starting';
+  /** `auto` has become a dialect. */
+  onDecided: (dialect: Dialect) => void = () => undefined;
 
-  constructor(dialect: Dialect, table: StateTable = RELAY_TABLE) {
-    this.dialect = dialect;
-    this.table = table;
+  constructor(choice: DialectChoice, observer: Observer = 'relay') {
+    this.#isDecided = choice !== 'auto';
+    this.#dialect = choice === 'auto' ? upstreamDialect : choice;
+    this.#observer = observer;
+    this.#table = stateTable(this.#dialect, observer);
+  }
+
+  /** Until `auto` is decided: upstream. */
+  get dialect(): Dialect {
+    return this.#dialect;
+  }
+
+  get table(): StateTable {
+    return this.#table;
+  }
+
+  get isDecided(): boolean {
+    return this.#isDecided;
+  }
+
+  decide(dialect: Dialect): void {
+    if (this.#isDecided) return;
+    this.#isDecided = true;
+    this.#dialect = dialect;
+    this.#table = stateTable(dialect, this.#observer);
+    this.onDecided(dialect);
   }
 
   allows(word: SyncPoint): boolean {
@@ -87,9 +118,9 @@ export function takeWord(
   const code = dialect.codeBytes === 4 ? BigInt(head.readUInt32BE(0)) : head.readBigUInt64BE(0);
   const word = wordOfCode(dialect, code);
   if (word === undefined) return `0x${head.toString('hex')}`;
-  if (!carriesValue(dialect, word)) return { word, bytes: queue.take(dialect.codeBytes)! };
-  const bytes = queue.take(dialect.codeBytes + VALUE_BYTES);
-  return bytes && { word, value: bytes.readBigUInt64BE(dialect.codeBytes), bytes };
+  const bytes = queue.take(wordBytes(dialect, word));
+  if (bytes === undefined || !carriesValue(dialect, word)) return bytes && { word, bytes };
+  return { word, value: bytes.readBigUInt64BE(dialect.codeBytes), bytes };
 }
 
 /** What both directions do: one incomplete thing at a time, and nothing more after a violation. */
@@ -141,6 +172,8 @@ const RETURN_PATH_TYPE_MAX = 31;
 /** QEMU refuses a longer payload itself (migration/migration.c: source_return_path_thread). */
 const RETURN_PATH_BYTES_MAX = 512;
 const RETURN_PATH_HEADER_BYTES = 4;
+/** The second half of v8's READY. */
+const V8_READY_REST = Buffer.from('00000046', 'hex');
 
 /**
  * Secondary to primary: bare words, before READY also return-path messages. Their type 0 does not exist, so
@@ -152,7 +185,9 @@ export class SecondaryWords extends WordParser {
   }
 
   protected override parse(): ProtocolItem | undefined {
-    if (this.channel.state !== 'starting' || !this.channel.dialect.returnPath) return this.word();
+    const { channel } = this;
+    if (!channel.isDecided && channel.state === 'running') return this.#restOfReady();
+    if (channel.state !== 'starting' || !channel.dialect.returnPath) return this.word();
     const header = this.queue.peek(RETURN_PATH_HEADER_BYTES);
     if (header === undefined) return undefined;
     const type = header.readUInt16BE(0);
@@ -163,6 +198,14 @@ export class SecondaryWords extends WordParser {
     }
     const bytes = this.queue.take(RETURN_PATH_HEADER_BYTES + payloadBytes);
     return bytes && { kind: 'opaque', bytes };
+  }
+
+  /** `auto`, after four zero bytes: see DialectChoice. */
+  #restOfReady(): ProtocolItem | undefined {
+    const rest = this.queue.peek(V8_READY_REST.length);
+    if (rest === undefined || !rest.equals(V8_READY_REST)) return rest && this.word();
+    this.channel.decide(v8Dialect);
+    return { kind: 'opaque', bytes: this.queue.take(V8_READY_REST.length)! };
   }
 }
 
@@ -178,6 +221,9 @@ export class PrimaryWords extends WordParser {
       const bytes = this.queue.takeSome(Number.MAX_SAFE_INTEGER);
       return bytes && { kind: 'opaque', bytes };
     }
-    return this.queue.length === 0 ? undefined : this.word();
+    const item = this.queue.length === 0 ? undefined : this.word();
+    // A v8 primary says nothing before it has the rest of READY, so an upstream word settles it.
+    if (item?.kind === 'word') this.channel.decide(upstreamDialect);
+    return item;
   }
 }

@@ -1,15 +1,17 @@
 import { describe, expect, it } from 'vitest';
-import { upstreamDialect } from '../../../src/protocol/dialect-upstream.js';
+import { carriesValue, type Dialect, encodeWord } from '../../../src/protocol/dialect.js';
+import { DIALECTS } from '../../../src/protocol/dialects.js';
 import { Endpoint } from '../../../src/protocol/endpoint.js';
 import {
   directionOf,
-  ENDPOINT_TABLE,
   PROTOCOL_STATES,
   type ProtocolState,
+  type Role,
+  senderOf,
+  stateTable,
 } from '../../../src/protocol/state-tables.js';
 import { SyncPoint } from '../../../src/protocol/sync-point.js';
 
-const WORDS = Object.keys(upstreamDialect.codes) as SyncPoint[];
 const ROUND: SyncPoint[] = [
   SyncPoint.READY,
   SyncPoint.REQUEST,
@@ -19,51 +21,96 @@ const ROUND: SyncPoint[] = [
   SyncPoint.RECEIVED,
   SyncPoint.LOADED,
 ];
-const value = (word: SyncPoint): [bigint] | [] => (word === SyncPoint.SIZE ? [7n] : []);
+const PEER: Record<Role, Role> = { primary: 'secondary', secondary: 'primary' };
 
-/** Both ends, led to `state` by speaking to each other. */
-function ends(state: ProtocolState): { primary: Endpoint; secondary: Endpoint } {
-  const primary = new Endpoint('primary', upstreamDialect);
-  const secondary = new Endpoint('secondary', upstreamDialect);
-  for (const word of ROUND) {
-    if (primary.state === state) break;
-    const [from, to] =
-      directionOf(word) === 'primary-to-secondary' ? [primary, secondary] : [secondary, primary];
-    to.push(from.encode(word, ...value(word)));
-    expect(to.nextWord()).toMatchObject({ kind: 'word', word });
-  }
-  expect([primary.state, secondary.state]).toEqual([state, state]);
-  return { primary, secondary };
+function value(dialect: Dialect, word: SyncPoint): [bigint] | [] {
+  return carriesValue(dialect, word) ? [7n] : [];
 }
 
-describe.each(PROTOCOL_STATES)('both ends in state %s', (state) => {
-  it.each(WORDS)('%s', (word) => {
-    const legal = ENDPOINT_TABLE[state][word];
-    const fromPrimary = directionOf(word) === 'primary-to-secondary';
-    for (const role of ['primary', 'secondary'] as const) {
-      const sender = ends(state)[role];
-      const mine = fromPrimary === (role === 'primary');
-      if (mine && legal !== undefined) {
-        sender.encode(word, ...value(word));
-        expect(sender.state).toBe(legal);
-      } else expect(() => sender.encode(word, ...value(word))).toThrow();
+/** Both ends, led to `state` by speaking to each other; undefined when the dialect has no such state. */
+function ends(dialect: Dialect, state: ProtocolState): Record<Role, Endpoint> | undefined {
+  const both = { primary: new Endpoint('primary', dialect), secondary: new Endpoint('secondary', dialect) };
+  const say = (word: SyncPoint): void => {
+    const from = senderOf(word);
+    both[PEER[from]].push(both[from].encode(word, ...value(dialect, word)));
+    expect(both[PEER[from]].nextWord()).toMatchObject({ kind: 'word', word });
+  };
+  const words = ROUND.filter((word) => dialect.codes[word] !== undefined);
+  for (const word of words) {
+    if (both.primary.state === state) return both;
+    say(word);
+  }
+  if (state !== 'ended' || dialect.codes[SyncPoint.GUEST_SHUTDOWN] === undefined) return undefined;
+  say(SyncPoint.GUEST_SHUTDOWN);
+  expect([both.primary.state, both.secondary.state]).toEqual([state, state]);
+  return both;
+}
 
-      const receiver = ends(state)[role];
-      const bytes = Buffer.alloc(word === SyncPoint.SIZE ? 12 : 4);
-      bytes.writeUInt32BE(upstreamDialect.codes[word]!);
-      receiver.push(bytes);
-      const got = receiver.nextWord();
-      if (!mine && legal !== undefined) {
-        expect(got).toMatchObject({ kind: 'word', word });
-        expect(receiver.state).toBe(legal);
-      } else expect(got).toMatchObject({ kind: 'violation', got: word, state });
+describe.each(Object.values(DIALECTS))('both ends of $name', (dialect) => {
+  const table = stateTable(dialect, 'endpoint');
+
+  describe.each(PROTOCOL_STATES)('in state %s', (state) => {
+    it.each(Object.values(SyncPoint))('%s', (word) => {
+      const legal = table[state][word];
+      const sender = senderOf(word);
+      for (const role of ['primary', 'secondary'] as const) {
+        // sending
+        const sending = ends(dialect, state);
+        if (sending === undefined) return; // no such state in this dialect
+        const encode = (): Buffer => sending[role].encode(word, ...value(dialect, word));
+        if (role === sender && legal !== undefined) {
+          expect(encode()).toEqual(encodeWord(dialect, word, ...value(dialect, word)));
+          expect(sending[role].state).toBe(legal);
+        } else {
+          expect(encode).toThrow();
+          expect(sending[role].state, 'nothing has changed').toBe(state);
+        }
+        // receiving
+        if (dialect.codes[word] === undefined) continue;
+        const receiving = ends(dialect, state)![role];
+        receiving.push(encodeWord(dialect, word, ...value(dialect, word)));
+        const got = receiving.nextWord();
+        if (role !== sender && legal !== undefined) {
+          expect(got).toMatchObject({ kind: 'word', word });
+          expect(receiving.state).toBe(legal);
+        } else {
+          expect(got).toMatchObject({ kind: 'violation', got: word, state });
+          expect(receiving.state).toBe(state);
+        }
+      }
+    });
+
+    it('a code that nobody knows is a violation', () => {
+      for (const role of ['primary', 'secondary'] as const) {
+        const endpoint = ends(dialect, state)?.[role];
+        endpoint?.push(Buffer.from('fffffffffffffffffffffffffffffffe', 'hex'));
+        if (endpoint !== undefined) expect(endpoint.nextWord()).toMatchObject({ kind: 'violation', state });
+      }
+    });
+  });
+
+  it('passes words whole, however they are cut', () => {
+    const primary = new Endpoint('primary', dialect);
+    for (const byte of encodeWord(dialect, SyncPoint.READY)) {
+      expect(primary.nextWord()).toBeUndefined();
+      primary.push(Buffer.from([byte]));
+    }
+    expect(primary.nextWord()).toMatchObject({ kind: 'word', word: SyncPoint.READY });
+    expect(primary.pendingBytes).toBe(0);
+  });
+
+  it('has a code of its own for every word, each going one way', () => {
+    const codes = Object.values(dialect.codes);
+    expect(new Set(codes).size).toBe(codes.length);
+    for (const word of Object.keys(dialect.codes) as SyncPoint[]) {
+      expect(directionOf(word) === 'primary-to-secondary').toBe(senderOf(word) === 'primary');
     }
   });
 });
 
 describe('state bytes between words', () => {
   it('are taken exactly, and words wait behind them', () => {
-    const { primary, secondary } = ends('sending');
+    const { primary, secondary } = ends(DIALECTS.upstream, 'sending')!;
     secondary.push(
       Buffer.concat([Buffer.from('ram'), primary.encode(SyncPoint.SIZE, 5n), Buffer.from('devi')]),
     );

@@ -1,35 +1,46 @@
 import { describe, expect, it } from 'vitest';
+import { DIALECTS } from '../../../src/protocol/dialects.js';
 import {
   directionOf,
-  ENDPOINT_TABLE,
   expectedWords,
   nextState,
   PROTOCOL_STATES,
   type ProtocolState,
-  RELAY_TABLE,
   senderOf,
+  stateTable,
 } from '../../../src/protocol/state-tables.js';
 import { SyncPoint } from '../../../src/protocol/sync-point.js';
 
-/** Written down independently of the tables: state, the one word that may come, where it leads. */
-const ENDPOINT: Array<[ProtocolState, SyncPoint, ProtocolState]> = [
+type Legal = Array<[ProtocolState, SyncPoint, ProtocolState]>;
+
+/** Written down independently of the tables: state, a word that may come, where it leads. */
+const COMMON: Legal = [
   ['starting', 'checkpoint-ready', 'running'],
   ['running', 'checkpoint-request', 'requested'],
   ['requested', 'checkpoint-reply', 'replied'],
   ['replied', 'vmstate-send', 'sending'],
-  ['sending', 'vmstate-size', 'sized'],
-  ['sized', 'vmstate-received', 'received'],
   ['received', 'vmstate-loaded', 'running'],
 ];
-const RELAY: typeof ENDPOINT = [
-  ...ENDPOINT.filter(([state]) => state !== 'sending' && state !== 'sized'),
-  ['sending', 'vmstate-received', 'received'],
+const SIZED: Legal = [
+  ['sending', 'vmstate-size', 'sized'],
+  ['sized', 'vmstate-received', 'received'],
 ];
+const OPAQUE: Legal = [['sending', 'vmstate-received', 'received']];
+const SHUTDOWN: Legal = [['running', 'guest-shutdown', 'ended']];
 
-describe.each([
-  ['endpoints', ENDPOINT_TABLE, ENDPOINT],
-  ['relay', RELAY_TABLE, RELAY],
-] as const)('the table of the %s', (_name, table, legal) => {
+const CASES = [
+  ['upstream', 'endpoint', [...COMMON, ...SIZED]],
+  ['upstream', 'relay', [...COMMON, ...OPAQUE]],
+  ['v8', 'endpoint', [...COMMON, ...OPAQUE, ...SHUTDOWN]],
+  ['v8', 'relay', [...COMMON, ...OPAQUE, ...SHUTDOWN]],
+  ['v9', 'endpoint', [...COMMON, ...SIZED, ...SHUTDOWN]],
+  ['v9', 'relay', [...COMMON, ...OPAQUE, ...SHUTDOWN]],
+  ['v15', 'endpoint', [...COMMON, ...SIZED, ...SHUTDOWN]],
+  ['v15', 'relay', [...COMMON, ...OPAQUE, ...SHUTDOWN]],
+] as const;
+
+describe.each(CASES)('the table of %s for the %s', (name, observer, legal) => {
+  const table = stateTable(DIALECTS[name], observer);
   for (const state of PROTOCOL_STATES) {
     for (const word of Object.values(SyncPoint)) {
       const expected = legal.find(([from, on]) => from === state && on === word)?.[2];

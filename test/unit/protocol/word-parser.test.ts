@@ -209,31 +209,3 @@ describe('hostile bytes', () => {
     expect(parser.next()).toMatchObject({ kind: 'violation', got: 'vmstate-send', state: 'requested' });
   });
 });
-
-describe('a dialect with other widths', () => {
-  it('needs no other parser: be64 words, a value after SEND', () => {
-    const wide = {
-      name: 'wide',
-      codeBytes: 8,
-      codes: {
-        [SyncPoint.READY]: 0x46,
-        [SyncPoint.REQUEST]: 0x47,
-        [SyncPoint.REPLY]: 0x48,
-        [SyncPoint.SEND]: 0x49,
-      },
-      withValue: [SyncPoint.SEND],
-      returnPath: false,
-    } as const;
-    const channel = new ChannelState(wide);
-    const items: ProtocolItem[] = [];
-    const secondary = new SecondaryWords(channel);
-    secondary.push(encodeWord(wide, SyncPoint.READY));
-    takeAll(channel, secondary, items);
-    channel.advance(SyncPoint.REQUEST);
-    channel.advance(SyncPoint.REPLY);
-    const primary = new PrimaryWords(channel);
-    for (const byte of encodeWord(wide, SyncPoint.SEND, 2n ** 63n)) primary.push(Buffer.from([byte]));
-    takeAll(channel, primary, items);
-    expect(items).toMatchObject([{ word: 'checkpoint-ready' }, { word: 'vmstate-send', value: 2n ** 63n }]);
-  });
-});

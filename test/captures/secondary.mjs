@@ -16,10 +16,11 @@ const BARRIER = TcpFlag.SYN | TcpFlag.RST;
 /**
  * The frames of the secondary for the guest's frames of one TCP connection. Each frame of the primary has `atMs`.
  * @param lagMs how much later than the primary the secondary runs; may be negative
+ * @param delaysAcks some data goes out with the acknowledgement before, the new one follows alone
  * @param flip `{seq, mask}`: the stream's byte at that position is another, or undefined
  * @returns {{atMs: number, bytes: Buffer}[]} in the order of time
  */
-export function secondaryOfTcp(connection, random, lagMs, flip) {
+export function secondaryOfTcp(connection, random, lagMs, delaysAcks, flip) {
   const style = {
     random,
     flip,
@@ -30,6 +31,7 @@ export function secondaryOfTcp(connection, random, lagMs, flip) {
   };
   const emitted = [];
   let floorMs = -Infinity;
+  let lastAck;
   const emit = (bytes, atMs, isBarrier) => {
     const at = Math.max(floorMs, atMs + lagMs + (isBarrier ? 0 : random.next() * JITTER_MS));
     emitted.push({ atMs: at, bytes });
@@ -40,8 +42,17 @@ export function secondaryOfTcp(connection, random, lagMs, flip) {
     const isBarrier = (run.flags & BARRIER) !== 0;
     // nothing of a guest overtakes its SYN or RST
     if (isBarrier) floorMs = Math.max(floorMs, ...emitted.map((one) => one.atMs));
-    for (const piece of piecesOf(run, random)) emit(rebuild(run, piece, style), run.last.atMs, isBarrier);
+    const { ack, atMs } = run.last;
+    const isLate = delaysAcks && run.isPlain && lastAck !== undefined && random.chance(0.3);
+    for (const piece of piecesOf(run, random)) {
+      emit(rebuild(run, piece, isLate ? lastAck : ack, style), atMs, isBarrier);
+    }
+    if (isLate) {
+      const end = { from: run.payload.length, to: run.payload.length, hasFin: false };
+      emit(rebuild(run, end, ack, style), atMs + random.next() * JITTER_MS, false);
+    }
     if (isBarrier) floorMs = Math.max(floorMs, emitted.at(-1).atMs);
+    if ((run.flags & TcpFlag.ACK) !== 0) lastAck = ack;
   }
   return emitted.sort((a, b) => a.atMs - b.atMs);
 }
@@ -89,7 +100,7 @@ function piecesOf(run, random) {
   return pieces;
 }
 
-function rebuild(run, piece, style) {
+function rebuild(run, piece, ack, style) {
   const { last } = run;
   const payload = Buffer.from(run.payload.subarray(piece.from, piece.to));
   const syn = (run.flags >> 1) & 1;
@@ -102,6 +113,7 @@ function rebuild(run, piece, style) {
   // a RST that answers no connection says 0 whatever the stream
   const keepsSeq = (last.flags & TcpFlag.RST) !== 0 && seq === 0;
   bytes.writeUInt32BE(keepsSeq ? 0 : seqAdd(seq, style.seqShift), last.l4 + 4);
+  bytes.writeUInt32BE(ack, last.l4 + 8);
   if (!piece.hasFin) bytes[last.l4 + 13] &= ~TcpFlag.FIN;
   bytes.writeUInt16BE(style.windows.of(last), last.l4 + 14);
   if (last.timestampAt !== 0) {

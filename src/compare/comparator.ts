@@ -28,7 +28,7 @@ export type EmitSecondary = (
 ) => void;
 
 export class Comparator {
-  /** The secondary's frames that need no comparing or cannot be compared: its own link control, fragments, garbage. */
+  /** The secondary's frames that need no comparing or cannot be compared: its own link control, garbage. */
   secondaryIgnored = 0;
 
   readonly #ledger: Ledger;
@@ -114,6 +114,7 @@ export class Comparator {
       case FrameKind.ICMP:
       case FrameKind.ICMPV6:
       case FrameKind.IP_OTHER:
+      case FrameKind.FRAGMENT:
         return flow === NONE ? this.#holdUnknown(view, nowMs) : this.#datagram.primary(view, flow, nowMs);
       case FrameKind.ARP:
       case FrameKind.ND:
@@ -141,6 +142,7 @@ export class Comparator {
       case FrameKind.ICMP:
       case FrameKind.ICMPV6:
       case FrameKind.IP_OTHER:
+      case FrameKind.FRAGMENT:
         this.#datagram.secondary(view, flow, nowMs);
         return;
       default:
@@ -176,6 +178,7 @@ export class Comparator {
       this.#tcp.releaseOwed(slot);
       this.#tcp.state.commit(slot);
     }
+    this.#datagram.commit();
     this.#ledger.beginEpoch();
   }
 

@@ -1,14 +1,17 @@
 /**
- * Comparing datagrams: UDP, ICMP, ICMPv6 and every other IP protocol. Within a flow they match as a multiset, whatever
- * their order on the secondary's side, and leave in the primary's order (T15). Headers that each VM fills in on its own
- * (IP id, TTL, TOS, flow label, checksums) are not compared (T16, T18).
+ * Comparing datagrams: UDP, ICMP, ICMPv6, every other IP protocol, and fragments. Within a flow they match as a
+ * multiset, whatever their order on the secondary's side, and leave in the primary's order (T15). Headers that each VM
+ * fills in on its own (IP id, TTL, TOS, flow label, checksums) are not compared (T16, T18). Fragments match piece by
+ * piece, all pieces of a datagram with those of one other; guests that cut differently wait for a checkpoint.
  */
 import type { FlowState } from '../flow/flow-state.js';
+import { fragmentId, fragmentOffset, hasMoreFragments } from '../wire/fragment.js';
 import { FrameKind, FrameView } from '../wire/frame-view.js';
 import { parseQuoted } from '../wire/quoted.js';
+import { FragmentPairs } from './fragment-pairs.js';
 import { FrameMark, NONE } from './hold-store.js';
 import { excerpt, firstDifference, type Ledger } from './ledger.js';
-import { type ReleaseReason, Verdict } from './verdict.js';
+import { Verdict } from './verdict.js';
 
 /** Datagrams of the other side looked at for one that is the same. */
 const SEARCH_FRAMES_MAX = 256;
@@ -23,6 +26,12 @@ export class DatagramComparator {
   #from = 0;
   #to = 0;
   #tag = 0;
+  /** Of a fragment, which datagram it is a piece of, and whether it is the first. */
+  #isPiece = false;
+  #piece = 0;
+  #isFirstPiece = false;
+  #isPrimary = false;
+  readonly #pairs = new FragmentPairs();
 
   constructor(ledger: Ledger) {
     this.#ledger = ledger;
@@ -32,7 +41,8 @@ export class DatagramComparator {
   primary(view: FrameView, flow: number, nowMs: number): Verdict {
     const { store, lag } = this.#ledger;
     this.#delimit(view);
-    const partner = this.#find(this.#flows.secondaryFirst[flow]!, view.bytes);
+    this.#isPrimary = true;
+    const partner = this.#find(this.#flows.secondaryFirst[flow]!, flow, view.bytes);
     if (partner !== NONE && this.#flows.primaryFirst[flow] === NONE) {
       lag.sample(nowMs - store.atMs[partner]!);
       this.#ledger.dropSecondary(partner, flow);
@@ -48,7 +58,8 @@ export class DatagramComparator {
 
   secondary(view: FrameView, flow: number, nowMs: number): void {
     this.#delimit(view);
-    const partner = this.#find(this.#flows.primaryFirst[flow]!, view.bytes);
+    this.#isPrimary = false;
+    const partner = this.#find(this.#flows.primaryFirst[flow]!, flow, view.bytes);
     const { store } = this.#ledger;
     if (partner !== NONE && partner === this.#flows.primaryFirst[flow]) {
       // its turn has come: the secondary's copy need not even be stored
@@ -61,10 +72,6 @@ export class DatagramComparator {
     if (frame === NONE) return;
     this.#describe(frame, view);
     if (partner !== NONE) this.#marry(partner, frame);
-  }
-
-  release(view: FrameView, flow: number, reason: ReleaseReason, heldMs: number): void {
-    this.#ledger.release(view, flow, reason, heldMs);
   }
 
   /** The flow's oldest datagram and one of the secondary have both been waiting, and differ. */
@@ -113,28 +120,54 @@ export class DatagramComparator {
   }
 
   /** The first unmatched frame of a list that is the same as what `#delimit` marked out in `bytes`. */
-  #find(first: number, bytes: Buffer): number {
+  #find(first: number, flow: number, bytes: Buffer): number {
     const { store } = this.#ledger;
     const length = this.#to - this.#from;
     let frame = first;
     for (let step = 0; frame !== NONE && step < SEARCH_FRAMES_MAX; step += 1, frame = store.next[frame]!) {
       if ((store.marks[frame]! & FrameMark.MATCHED) !== 0) continue;
       if (store.payloadBytes[frame] !== length || store.seq[frame] !== this.#tag) continue;
+      if (this.#isPiece && !this.#piecesAgree(flow, store.piece[frame]!)) continue;
       const at = store.payloadAt(frame);
-      if (bytes.compare(store.buffer(frame), at, at + length, this.#from, this.#to) === 0) return frame;
+      if (bytes.compare(store.buffer(frame), at, at + length, this.#from, this.#to) !== 0) continue;
+      if (this.#isPiece) this.#bindPieces(flow, store.piece[frame]!);
+      return frame;
     }
     return NONE;
   }
 
+  #piecesAgree(flow: number, other: number): boolean {
+    return this.#isPrimary
+      ? this.#pairs.agree(flow, this.#piece, other, this.#isFirstPiece)
+      : this.#pairs.agree(flow, other, this.#piece, this.#isFirstPiece);
+  }
+
+  #bindPieces(flow: number, other: number): void {
+    if (this.#isPrimary) this.#pairs.bind(flow, this.#piece, other);
+    else this.#pairs.bind(flow, other, this.#piece);
+  }
+
+  /** A new epoch: the secondary's identifications are the primary's. */
+  commit(): void {
+    this.#pairs.clear();
+  }
+
   #describe(frame: number, view: FrameView): void {
     this.#ledger.store.describe(frame, view, this.#from, this.#to - this.#from, this.#tag);
+    this.#ledger.store.piece[frame] = this.#piece;
   }
 
   #delimit(view: FrameView): void {
     this.#tag = 0;
+    this.#isPiece = view.kind === FrameKind.FRAGMENT;
     this.#from = view.payload;
     this.#to = view.payload + view.payloadBytes;
-    if (view.icmpType >= 0) {
+    if (this.#isPiece) {
+      const offset = fragmentOffset(view);
+      this.#tag = offset * 2 + (hasMoreFragments(view) ? 1 : 0);
+      this.#piece = fragmentId(view) | 0;
+      this.#isFirstPiece = offset === 0;
+    } else if (view.icmpType >= 0) {
       this.#tag = (view.icmpType << 8) | view.icmpCode;
       this.#from = view.l4 + 4;
       this.#to = view.l3End;

@@ -38,6 +38,8 @@ export class HoldStore {
   readonly ack: Int32Array;
   readonly payloadBytes: Int32Array;
   readonly tcpFlags: Uint8Array;
+  /** Fragments: identification of the datagram. */
+  readonly piece: Int32Array;
   /** Neighbours in the flow's list. */
   readonly previous: Int32Array;
   readonly next: Int32Array;
@@ -68,6 +70,7 @@ export class HoldStore {
     this.ack = words();
     this.payloadBytes = words();
     this.tcpFlags = new Uint8Array(limits.heldFramesMax);
+    this.piece = words();
     this.previous = words();
     this.next = words();
     this.#address = new Float64Array(limits.heldFramesMax);

@@ -53,7 +53,8 @@ export class OwedAck {
       segment.fill(TcpOption.NOP, option, option + 2 + view.sackBlocks * 8);
     }
     parseFrame(segment, 0, length, 0, this.#view);
-    this.#state.owedFrame[flow] = this.#ledger.store.addSolitary(this.#view, Side.PRIMARY, flow, nowMs);
+    // not held output of the primary: that has left; it counts among what is kept
+    this.#state.owedFrame[flow] = this.#ledger.store.addSolitary(this.#view, Side.SECONDARY, flow, nowMs);
   }
 
   /** Shows as much of what is owed as the secondary has shown by now. */

@@ -28,7 +28,7 @@ const EVICTION_CANDIDATES = 64;
 /** A flow is put out for another only after it has been idle for this share of its limit. */
 const EVICTION_IDLE_SHARE_MIN = 0.02;
 
-/** Does a frame of this kind belong to a flow? Link control, fragments and garbage do not. */
+/** Does a frame of this kind belong to a flow? Link control and garbage do not. */
 export function hasFlow(view: FrameView): boolean {
   switch (view.kind) {
     case FrameKind.TCP:
@@ -36,6 +36,7 @@ export function hasFlow(view: FrameView): boolean {
     case FrameKind.ICMP:
     case FrameKind.ICMPV6:
     case FrameKind.IP_OTHER:
+    case FrameKind.FRAGMENT:
       return true;
     default:
       return false;

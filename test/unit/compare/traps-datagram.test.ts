@@ -147,6 +147,53 @@ describe('T16: headers that each VM fills in on its own', () => {
   });
 });
 
+describe('T16: fragments', () => {
+  const piece = (ip: IpFields, id: number, offset: number, more: boolean, text: string): Buffer =>
+    buildIp({ ...ip, id, fragment: { offset, more } }, 17, Buffer.from(text));
+
+  it('match piece by piece whatever the identification, and leave as they came', () => {
+    for (const ip of [V4, V6]) {
+      const harness = new Harness();
+      const own = [piece(ip, 7, 0, true, 'first...'), piece(ip, 7, 8, false, 'last')];
+      for (const frame of own) harness.primary(frame);
+      harness.secondary(piece(ip, 900, 0, true, 'first...'));
+      expect(harness.released).toHaveLength(1);
+      harness.secondary(piece(ip, 900, 8, false, 'last'));
+      expect(harness.released.map((frame) => frame.bytes.toString('hex'))).toEqual(
+        own.map((frame) => frame.toString('hex')),
+      );
+      expect(harness.comparator.keptFrames).toBe(0);
+    }
+  });
+
+  it('at another offset, or of another datagram, the same bytes do not match', () => {
+    const harness = new Harness();
+    harness.primary(piece(V4, 7, 0, true, 'first...'));
+    harness.secondary(piece(V4, 900, 0, true, 'first...'));
+    harness.primary(piece(V4, 7, 8, false, 'last'));
+    harness.secondary(piece(V4, 900, 16, false, 'last'));
+    harness.secondary(piece(V4, 901, 8, false, 'last'));
+    expect(harness.released).toHaveLength(1);
+    harness.secondary(piece(V4, 900, 8, false, 'last'));
+    expect(harness.released).toHaveLength(2);
+  });
+
+  it('an identification that comes round again is another datagram', () => {
+    const harness = new Harness();
+    for (const secondaryId of [900, 333]) {
+      for (const [offset, text] of [
+        [0, 'first...'],
+        [8, 'last'],
+      ] as const) {
+        harness.primary(piece(V4, 7, offset, offset === 0, text));
+        harness.secondary(piece(V4, secondaryId, offset, offset === 0, text));
+      }
+    }
+    expect(harness.released).toHaveLength(4);
+    expect(harness.comparator.keptFrames).toBe(0);
+  });
+});
+
 describe('T20, T21: IPv6 and VLAN', () => {
   it('a flow in one VLAN is not that of another', () => {
     const harness = new Harness();

@@ -4,8 +4,14 @@ import { DEFAULT_CHECKPOINT_LIMITS } from './checkpoint/limits.js';
 import { type Config, clientLinkUrl, runtimeMode } from './config/derive.js';
 import { ColoError } from './errors.js';
 import { createLink, type LinkRole } from './link/factory.js';
+import { interfaceMtus, mtuProblems } from './link/interface-mtus.js';
 import type { Link } from './link/link.js';
-import { DEFAULT_LINK_OPTIONS, type LinkOptions } from './link/options.js';
+import {
+  DEFAULT_LINK_OPTIONS,
+  DEFAULT_MTU_BYTES,
+  FRAME_OVERHEAD_BYTES,
+  type LinkOptions,
+} from './link/options.js';
 import { Pair } from './pair/pair.js';
 import type { PairStatus } from './pair/status.js';
 import { upstreamDialect } from './protocol/dialect-upstream.js';
@@ -42,7 +48,10 @@ export async function startProxy(config: Config, options: { log: Log }): Promise
     mode: runtimeMode(config),
     ...(group === undefined ? {} : { group }),
   });
-  const linkOptions = linkOptionsOf(config);
+  const interfaces = interfaceMtus(config);
+  for (const problem of mtuProblems(interfaces)) log.error({ code: 'COLO_ERR_MTU' }, problem);
+  const mtuBytes = interfaces.find((one) => one.mtuBytes !== null)?.mtuBytes ?? DEFAULT_MTU_BYTES;
+  const linkOptions = linkOptionsOf(config, mtuBytes);
   const pair = new Pair({
     name: config.name,
     links: {
@@ -90,12 +99,14 @@ export async function startProxy(config: Config, options: { log: Log }): Promise
   };
 }
 
-function linkOptionsOf(config: Config): LinkOptions {
+/** `mtuBytes`: of the first interface that exists (the client side's bridge, as a rule); the VMs' side follows it. */
+function linkOptionsOf(config: Config, mtuBytes: number): LinkOptions {
   const { group } = config.runtime;
   return {
     ...DEFAULT_LINK_OPTIONS,
     ...config.links,
     clock: realClock,
+    frameBytesMax: mtuBytes + FRAME_OVERHEAD_BYTES,
     socketMode: SOCKET_MODE,
     ...(group === undefined ? {} : { socketGroup: groupId(group) }),
   };

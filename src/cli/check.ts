@@ -2,7 +2,7 @@
 import { stringify } from 'yaml';
 import type { Config } from '../config/derive.js';
 import { ColoError } from '../errors.js';
-import { interfaceMtus, mtuProblems } from './interface-mtus.js';
+import { interfaceMtus, mtuProblems } from '../link/interface-mtus.js';
 
 /** The effective configuration as YAML that can be used as a file. Throws COLO_ERR_MTU. */
 export function checkReport(config: Config): { yaml: string; notes: string[] } {

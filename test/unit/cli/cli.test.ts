@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { flagsOf } from '../../../src/cli/config-options.js';
-import { interfaceMtus, mtuProblems } from '../../../src/cli/interface-mtus.js';
 import { loadConfig } from '../../../src/config/load.js';
+import { interfaceMtus, mtuProblems } from '../../../src/link/interface-mtus.js';
 import { commandLine } from './command-line.js';
 
 const TAPS = '--primary-tap tap0 --secondary-tap tap1';

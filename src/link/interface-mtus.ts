@@ -1,8 +1,8 @@
 /** The MTUs of those of a pair's interfaces that exist. */
 import { readFileSync } from 'node:fs';
 import { type Config, clientLinkUrl } from '../config/derive.js';
-import { parseLinkUrl } from '../link/url.js';
-import { vmMtuBytes } from '../link/vm-mtu.js';
+import { parseLinkUrl } from './url.js';
+import { vmMtuBytes } from './vm-mtu.js';
 
 export interface InterfaceMtu {
   readonly name: string;

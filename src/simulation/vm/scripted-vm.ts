@@ -92,6 +92,16 @@ export class ScriptedVm {
     else if (incoming !== 'defer') await this.#listen(incoming);
   }
 
+  /** What the monitor's `stop` does. Resolves when everything the guest emitted has left the VM. */
+  stop(): Promise<void> {
+    return this.#machine.stop('paused');
+  }
+
+  /** What the monitor's `cont` does. */
+  cont(): void {
+    this.#machine.start();
+  }
+
   /** As `kill -9`: everything it held is closed at once, nobody is told. */
   kill(): void {
     if (!this.alive) return;
@@ -174,13 +184,13 @@ export class ScriptedVm {
       return {};
     },
     stop: () => {
-      void this.#machine.stop('paused');
+      void this.stop();
       return {};
     },
     cont: () => {
       if (this.#machine.runState === 'inmigrate')
         throw new QmpRefusal('Guest is waiting for an incoming migration');
-      this.#machine.start();
+      this.cont();
       return {};
     },
     yank: () => {

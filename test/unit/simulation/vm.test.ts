@@ -15,6 +15,8 @@ import { realClock } from '../../../src/system/clock.js';
 import { ManualClock } from '../../../src/system/manual-clock.js';
 import { MemoryTransport } from '../../../src/system/memory-channel.js';
 import { socketTransport } from '../../../src/system/socket-channel.js';
+import { ArpOperation } from '../../../src/wire/arp.js';
+import { buildArp } from '../../../src/wire/build.js';
 import { host } from './harness.js';
 
 const clean: (() => void)[] = [];
@@ -208,6 +210,102 @@ const statusOf = (
   which: 'primary' | 'secondary',
   wait: (done: () => boolean) => Promise<void>,
 ): Promise<unknown> => answerOf(lab, which, 'query-status', wait);
+
+describe('a stopped VM', () => {
+  const question = buildArp({
+    operation: ArpOperation.REQUEST,
+    senderMac: host(1).mac,
+    senderIp: host(1).ipv4,
+    targetIp: host(2).ipv4,
+  });
+
+  it('leaves what comes untaken, and answers when it runs again', async () => {
+    const clock = new ManualClock();
+    const [outside, inside] = memoryLinkPair();
+    const vm = new ScriptedVm({
+      clock,
+      transport: new MemoryTransport(clock),
+      netdev: new LinkNetdev(inside, clock),
+      qmp: { unix: '/world/one.qmp' },
+      guest: { addresses: host(2), random: new SeededRandom(1) },
+    });
+    clean.push(() => vm.kill());
+    let answers = 0;
+    await outside.open({
+      receive(batch) {
+        answers += batch.count;
+      },
+      stateChanged() {},
+    });
+    await vm.open();
+    const ask = async (): Promise<void> => {
+      outside.send(question, 0, question.length, 0);
+      outside.flush();
+      await runClock(clock, 10);
+    };
+    await ask();
+    expect([answers, outside.untaken()]).toEqual([1, 0]);
+    await vm.stop();
+    await ask();
+    expect([answers, outside.untaken()]).toEqual([1, 1]);
+    vm.cont();
+    await runClock(clock, 10);
+    expect([answers, outside.untaken()]).toEqual([2, 0]);
+  });
+
+  it('reads nothing from its socket until it runs again', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'colo-vm-'));
+    clean.push(() => rmSync(directory, { recursive: true, force: true }));
+    const address = { unix: join(directory, 'one.net') };
+    const vm = new ScriptedVm({
+      clock: realClock,
+      transport: socketTransport,
+      netdev: new StreamNetdev(socketTransport, address),
+      qmp: { unix: join(directory, 'one.qmp') },
+      guest: { addresses: host(2), random: new SeededRandom(1) },
+    });
+    clean.push(() => vm.kill());
+    await vm.open();
+    const channel = await socketTransport.connect(address);
+    let received = Buffer.alloc(0);
+    channel.attach({
+      data: (chunk) => {
+        received = Buffer.concat([received, chunk]);
+      },
+      ended() {},
+      drained() {},
+      closed() {},
+    });
+    const framed = Buffer.concat([Buffer.from([0, 0, 0, question.length]), question]);
+    const answersIn = async (rounds: number): Promise<number> => {
+      for (let round = 0; round < rounds; round++) await new Promise((resolve) => setTimeout(resolve, 5));
+      return received.length / framed.length;
+    };
+    // byte by byte: a frame may come in any pieces
+    for (const byte of framed) channel.write(Buffer.from([byte]));
+    while ((await answersIn(1)) < 1);
+    await vm.stop();
+    channel.write(framed);
+    expect(await answersIn(10)).toBe(1);
+    vm.cont();
+    while ((await answersIn(1)) < 2);
+    channel.write(Buffer.from([0xff, 0xff, 0xff, 0xff])); // an impossible length: the peer is dropped
+    const again = await socketTransport.connect(address);
+    received = Buffer.alloc(0);
+    channel.destroy();
+    again.attach({
+      data: (chunk) => {
+        received = Buffer.concat([received, chunk]);
+      },
+      ended() {},
+      drained() {},
+      closed() {},
+    });
+    again.write(framed);
+    while ((await answersIn(1)) < 1);
+    again.destroy();
+  });
+});
 
 describe('a scripted VM', () => {
   it('requests that come before RECEIVED are one checkpoint', async () => {

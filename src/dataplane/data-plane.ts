@@ -38,6 +38,8 @@ export interface DataPlaneParts {
   readonly events: {
     diverged(divergence: Divergence): void;
     linkChanged(side: Side, state: LinkState, reason: ColoError | undefined): void;
+    /** Client frames with the guest's own source MAC were dropped since the last call: a loop, or a leaked twin. */
+    looped(frames: number): void;
   };
 }
 
@@ -66,6 +68,7 @@ export class DataPlane implements EpochGate {
   readonly #view = new FrameView();
   readonly #releaseView = new FrameView();
   #ticker: Timer | null = null;
+  #loopsTold = 0;
 
   constructor(parts: DataPlaneParts) {
     this.links = parts.links;
@@ -381,6 +384,11 @@ export class DataPlane implements EpochGate {
 
   #tick(): void {
     this.comparator.tick(this.#clock.now());
+    const { loop } = this.counters.drops;
+    if (loop !== this.#loopsTold) {
+      this.#events.looped(loop - this.#loopsTold);
+      this.#loopsTold = loop;
+    }
     this.links.client.flush();
   }
 }

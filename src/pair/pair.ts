@@ -75,6 +75,7 @@ export class Pair {
   readonly #clock: Clock;
   readonly #announcer: Announcer;
   readonly #divergenceLines: LineLimiter;
+  readonly #loopLines: LineLimiter;
 
   #state: ProtectionState = 'unprotected';
   /** The first LOADED of this secondary was committed: it may be promoted. */
@@ -101,6 +102,7 @@ export class Pair {
       events: {
         diverged: (divergence) => this.#diverged(divergence),
         linkChanged: (side, state, reason) => this.#linkChanged(side, state, reason),
+        looped: (frames) => this.#looped(frames),
       },
     });
     this.primary = this.#vm('primary');
@@ -142,6 +144,7 @@ export class Pair {
       (frame) => this.dataPlane.announce(frame),
     );
     this.#divergenceLines = new LineLimiter(clock, { burstLines: 10, linesPerSecond: 1 });
+    this.#loopLines = new LineLimiter(clock, { burstLines: 1, linesPerSecond: 0.1 });
   }
 
   /** Opens links, monitors and the relay; what is absent is waited for. Rejects when something can never work. */
@@ -395,6 +398,19 @@ export class Pair {
       this.#log.info({ reason, flow, offset, leftOut }, 'the VMs diverged: asking for a checkpoint');
     }
     this.coordinator.request(CAUSE_OF_DIVERGENCE[divergence.reason] ?? 'divergence');
+  }
+
+  #looped(frames: number): void {
+    const leftOut = this.#loopLines.take();
+    if (leftOut < 0) return;
+    const text =
+      "frames with the guest's own MAC came from the client side and were dropped: a loop, or a second guest";
+    this.#log.warn({ frames, leftOut }, text);
+  }
+
+  /** What a link waits for, for people; empty when it is up. */
+  linkProblem(side: Side): string {
+    return this.#linkProblems[side] ?? '';
   }
 
   /** A link that is waited for says why once, not at every attempt. */

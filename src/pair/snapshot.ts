@@ -52,7 +52,7 @@ function parts(pair: Pair, links: Readonly<Record<Side, Link>>): PartStatus[] {
   const list: PartStatus[] = SIDES.map((side) => ({
     name: `${side} link`,
     ready: links[side].state === 'up',
-    detail: `${links[side].url} ${links[side].state}`,
+    detail: pair.linkProblem(side) || `${links[side].url} ${links[side].state}`,
   }));
   for (const vm of [pair.primary, pair.secondary]) {
     list.push({ name: `${vm.role} qmp`, ready: vm.isConnected, detail: vm.detail });

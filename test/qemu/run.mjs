@@ -65,6 +65,8 @@ const STORIES = {
     async play(rig, section, sizes) {
       await rig.protect();
       await death(rig, section, sizes, 'secondary');
+      await rig.protect();
+      await death(rig, section, sizes, 'primary', '3 protected again');
     },
   },
 };

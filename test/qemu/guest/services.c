@@ -342,6 +342,8 @@ int main(void) {
   const enum kind kinds[3] = {ECHO, HTTP, LINES};
   static struct pollfd polled[LISTENERS + CONNECTIONS_MAX];
   static struct connection *polled_connections[CONNECTIONS_MAX];
+  char warm_up[64];
+  differing_text(warm_up); /* waits, once, until the kernel has gathered randomness */
   printf("services: ready\n");
   long last_beat = seconds_now();
   unsigned long beats = 0;

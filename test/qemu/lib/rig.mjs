@@ -12,6 +12,7 @@ const STEADY_READ_MS_MAX = 20_000;
 
 export class Rig {
   #undo = [];
+  #ended = false;
 
   /**
    * @param {object} options
@@ -51,16 +52,18 @@ export class Rig {
     this.atEnd(() => this.proxy.stop());
     await this.proxy.until('its metrics', PROXY_START_MS_MAX, (metrics) => metrics.state);
 
-    this.primary = await this.#startVm('primary');
+    this.primary = await this.#startVm('primary', 'primary');
     await this.primary.booted();
     await this.proxy.until('the primary link', PROXY_START_MS_MAX, (m) =>
       m.sum('link_up', { side: 'primary' }),
     );
   }
 
-  /** The secondary comes; the proxy protects the pair by itself. */
+  /** A fresh secondary comes; the proxy protects the pair by itself. */
   async protect() {
-    this.secondary = await this.#startVm('secondary');
+    const name = this.secondary ? 'secondary-again' : 'secondary';
+    await this.secondary?.stop();
+    this.secondary = await this.#startVm('secondary', name);
     return this.proxy.until('protected', PROTECT_MS_MAX, (metrics) => metrics.state === 'protected');
   }
 
@@ -90,17 +93,23 @@ export class Rig {
     return [this.primary, this.secondary].flatMap((vm) => vm?.damage() ?? []);
   }
 
+  /** An interrupted run ends while its story goes on: what is started then is undone at once. */
   atEnd(action) {
+    if (this.#ended) {
+      action();
+      throw new Error('the run was ended');
+    }
     this.#undo.push(action);
   }
 
   async end() {
+    this.#ended = true;
     for (const action of this.#undo.splice(0).reverse()) await action();
   }
 
-  async #startVm(name) {
+  async #startVm(role, name) {
     const { qemu, accelerator, image } = this.options;
-    const extraArgs = await this.proxy.qemuArgs(name, qemu.version);
+    const extraArgs = await this.proxy.qemuArgs(role, qemu.version);
     const { logs: directory, sockets } = this;
     const vm = new Vm({
       name,

@@ -13,7 +13,7 @@ const DAMAGE_EVENTS = new Set(['RESET', 'SHUTDOWN', 'GUEST_PANICKED']);
 export class Vm {
   /**
    * @param {object} options
-   * @param {'primary' | 'secondary'} options.name
+   * @param {string} options.name also of its log files
    * @param {import('./qemu.mjs').Qemu} options.qemu
    * @param {string} options.accelerator
    * @param {{kernel: string, initrd: string}} options.image

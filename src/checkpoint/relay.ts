@@ -7,7 +7,8 @@
  * one on which the secondary speaks is the control channel; QEMU does not open it first.
  */
 import { asColoError, ColoError } from '../errors.js';
-import type { Dialect } from '../protocol/dialect.js';
+import type { DialectName } from '../protocol/dialect.js';
+import type { DialectChoice } from '../protocol/dialects.js';
 import { type Direction, SyncPoint } from '../protocol/sync-point.js';
 import { ChannelState, violationError } from '../protocol/word-parser.js';
 import {
@@ -22,6 +23,8 @@ import type { Clock, Timer } from '../system/clock.js';
 import { socketTransport } from '../system/socket-channel.js';
 import type { WordItem } from './pump.js';
 import { type ConnectionEvents, RelayedConnection, type Side } from './relayed-connection.js';
+import { StartedChannel } from './stream-start.js';
+import { SyncPointRecord } from './sync-point-record.js';
 
 /**
  * `opened`: the primary has connected, the initial copy begins. `colo`: READY has been forwarded.
@@ -33,6 +36,8 @@ export type ChannelEvent = 'opened' | 'colo' | 'primary-lost' | 'closed';
 export interface RelayLimits {
   /** To reach the secondary's incoming address. */
   readonly connectMsMax: number;
+  /** From a connection's beginning to its first bytes, which show that it is a migration. */
+  readonly startMsMax: number;
   /** Connections of one migration; QEMU's multifd-channels goes to 255, and the control channel. */
   readonly connectionsMax: number;
   /** From the primary's loss in mid-checkpoint to the secondary's LOADED. */
@@ -45,6 +50,7 @@ export interface RelayLimits {
 
 export const DEFAULT_RELAY_LIMITS: RelayLimits = {
   connectMsMax: 2000,
+  startMsMax: 5000,
   connectionsMax: 256,
   orphanMsMax: 5000,
   closeMsMax: 500,
@@ -55,11 +61,13 @@ export interface RelayOptions {
   readonly listen: Address;
   readonly connect: Address;
   readonly clock: Clock;
-  readonly dialect: Dialect;
+  readonly dialect: DialectChoice;
   /** Awaited before the word is forwarded; a rejection closes the channel and is told as a violation. */
   readonly onWord: (direction: Direction, word: SyncPoint, value?: bigint) => Promise<void> | void;
   readonly onChannel: (event: ChannelEvent, detail: string) => void;
-  /** The channel is closed right after. */
+  /** `auto` has become a dialect. */
+  readonly onDialect?: (name: DialectName) => void;
+  /** A channel is closed right after, or a connection that is no migration was turned away. */
   readonly onViolation: (error: ColoError) => void;
   readonly limits?: Partial<RelayLimits>;
   readonly transport?: Transport;
@@ -95,9 +103,14 @@ export class Relay {
   #migration: Migration | undefined;
   /** Sockets of migrations that are over and may still be sending. */
   readonly #closing = new Set<RelayedConnection>();
+  /** Every sync-point that has come by, over all migrations. */
+  readonly syncPoints = new SyncPointRecord();
+  #dialect: DialectName | 'auto';
   #pastPrimaryBytes = 0;
   #pastSecondaryBytes = 0;
-  #words = 0;
+  /** Accepted connections whose first bytes have not come, one after the other. */
+  #arrivals: Promise<void> = Promise.resolve();
+  #waiting = 0;
   #violations = 0;
   #refused = 0;
 
@@ -105,11 +118,17 @@ export class Relay {
     this.#options = options;
     this.#limits = { ...DEFAULT_RELAY_LIMITS, ...options.limits };
     this.#transport = options.transport ?? socketTransport;
+    this.#dialect = options.dialect === 'auto' ? 'auto' : options.dialect.name;
   }
 
   /** Where the primary may migrate to, once started. */
   get address(): Address {
     return this.#server?.address ?? this.#options.listen;
+  }
+
+  /** `auto` until the wire has settled it. */
+  get dialect(): DialectName | 'auto' {
+    return this.#dialect;
   }
 
   get counters(): RelayCounters {
@@ -120,7 +139,7 @@ export class Relay {
       secondaryBytes += connection.secondaryBytes;
     }
     const { words, violations, refused } = {
-      words: this.#words,
+      words: this.syncPoints.total,
       violations: this.#violations,
       refused: this.#refused,
     };
@@ -173,17 +192,50 @@ export class Relay {
     this.#options.clock.after(this.#limits.leaveMs, () => this.#awaitSilence(migration, side, bytes));
   }
 
-  #accept(primary: DuplexChannel): void {
+  /** Connections are looked at, and joined, in the order in which they came: older QEMUs rely on it. */
+  #accept(channel: DuplexChannel): void {
+    const isUnderColo = this.#migration !== undefined && this.#migration.state.state !== 'starting';
+    if (isUnderColo || this.#waiting >= this.#limits.connectionsMax) {
+      this.#refuse(channel, isUnderColo ? 'a migration is under COLO already' : 'too many connections wait');
+      return;
+    }
+    this.#waiting++;
+    const primary = new StartedChannel(channel);
+    const nothing = this.#options.clock.after(this.#limits.startMsMax, () => primary.destroy());
+    this.#arrivals = this.#arrivals.then(async () => {
+      const start = await primary.start;
+      nothing.cancel();
+      this.#waiting--;
+      if (start === 'migration') this.#admit(primary);
+      else if (start === 'closed') this.#refuse(primary, 'it said nothing');
+      else this.#refuse(primary, `it began with 0x${start.foreign}, not as a migration stream`);
+    });
+  }
+
+  #refuse(channel: DuplexChannel, why: string): void {
+    this.#refused++;
+    channel.destroy();
+    const text = `a connection to ${showAddress(this.address)} was turned away: ${why}`;
+    this.#options.onViolation(new ColoError('COLO_ERR_PROTOCOL_WORD', text));
+  }
+
+  #admit(primary: DuplexChannel): void {
     let migration = this.#migration;
-    const full = migration !== undefined && migration.accepted >= this.#limits.connectionsMax;
-    if (full || (migration !== undefined && migration.state.state !== 'starting')) {
-      this.#refused++;
+    if (this.#server === undefined) {
       primary.destroy();
+      return;
+    }
+    if (migration !== undefined && migration.state.state !== 'starting') {
+      this.#refuse(primary, 'a migration has come under COLO meanwhile');
+      return;
+    }
+    if (migration !== undefined && migration.accepted >= this.#limits.connectionsMax) {
+      this.#refuse(primary, `the migration has ${migration.accepted} connections`);
       return;
     }
     if (migration === undefined) {
       migration = {
-        state: new ChannelState(this.#options.dialect),
+        state: this.#newState(),
         connections: [],
         control: undefined,
         accepted: 0,
@@ -196,6 +248,17 @@ export class Relay {
     migration.accepted++;
     const joined = migration;
     migration.joining = migration.joining.then(() => this.#join(joined, primary));
+  }
+
+  #newState(): ChannelState {
+    const { dialect } = this.#options;
+    const state = new ChannelState(dialect);
+    this.#dialect = dialect === 'auto' ? 'auto' : dialect.name;
+    state.onDecided = ({ name }) => {
+      this.#dialect = name;
+      this.#options.onDialect?.(name);
+    };
+    return state;
   }
 
   async #join(migration: Migration, primary: DuplexChannel): Promise<void> {
@@ -240,7 +303,7 @@ export class Relay {
   }
 
   #hold(direction: Direction, item: WordItem): Promise<void> | undefined {
-    this.#words++;
+    this.syncPoints.seen(item.word, this.#options.clock.wallMs());
     try {
       return this.#options.onWord(direction, item.word, item.value) ?? undefined;
     } catch (error) {
@@ -284,6 +347,10 @@ export class Relay {
     if (!decisive) return;
     if (side === 'primary' && (state === 'sending' || state === 'received')) {
       this.#orphan(migration, reason);
+      return;
+    }
+    if (state === 'ended') {
+      this.#finish(migration, 'the guest has shut down');
       return;
     }
     const when = state === 'starting' ? ' before COLO began (a plain migration, or one that failed)' : '';

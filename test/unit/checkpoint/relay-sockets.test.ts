@@ -56,7 +56,8 @@ async function startRelay(kind: 'unix' | 'tcp', options: Partial<RelayOptions> =
 async function connect(relay: Relay): Promise<[ScriptedPeer, ScriptedPeer]> {
   const before = secondaries.length;
   const primary = new ScriptedPeer(await socketTransport.connect(relay.address));
-  await until(() => secondaries.length > before);
+  primary.channel.write(Buffer.from('QEVM'));
+  await until(() => secondaries.length > before && secondaries.at(-1)!.take() === '5145564d');
   return [primary, secondaries.at(-1)!];
 }
 

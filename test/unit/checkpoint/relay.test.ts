@@ -9,6 +9,8 @@ import { run, ScriptedPeer } from './scripted-peer.js';
 
 const LISTEN = { unix: '/relay' };
 const SECONDARY = { unix: '/secondary' };
+/** What QEMU's migration stream begins with. */
+const MAGIC = Buffer.from('QEVM');
 
 let clock: ManualClock;
 let transport: MemoryTransport;
@@ -45,7 +47,9 @@ async function connect(): Promise<ScriptedPeer> {
   const pending = transport.connect(LISTEN);
   await run(clock);
   const peer = new ScriptedPeer(await pending);
+  peer.channel.write(MAGIC);
   await run(clock);
+  secondaries.at(-1)?.take();
   return peer;
 }
 
@@ -121,7 +125,7 @@ describe('a migration through the relay', () => {
     ];
     expect(events).toEqual(['opened', 'checkpoint-ready', 'colo', ...words, ...words, ...words]);
     expect(violations).toEqual([]);
-    expect(relay.counters).toMatchObject({ words: 16, violations: 0, refused: 0, primaryBytes: 14 + 3 * 32 });
+    expect(relay.counters).toMatchObject({ words: 16, violations: 0, refused: 0, primaryBytes: 18 + 3 * 32 });
   });
 
   it('works byte by byte', async () => {
@@ -175,6 +179,7 @@ describe('what is refused', () => {
     const second = await connect();
     expect(second.ended).toBe(true);
     expect(relay.counters.refused).toBe(1);
+    expect(violations.map((error) => error.message)).toEqual([expect.stringMatching(/under COLO already/)]);
     expect(events).toEqual([]);
     relay.closeChannel();
     await run(clock);
@@ -186,6 +191,40 @@ describe('what is refused', () => {
     await startRelay({ connectionsMax: 2 });
     const primaries = [await connect(), await connect(), await connect()];
     expect(primaries.map((peer) => peer.ended)).toEqual([false, false, true]);
+  });
+
+  it.each([
+    ['a TLS client', Buffer.from('160301020001', 'hex'), /began with 0x16030102, not as a migration/],
+    ['an HTTP client', Buffer.from('GET / HTTP/1.1\r\n\r\n'), /began with 0x47455420/],
+    ['v9 words', Buffer.from('0000000100000000', 'hex'), /began with 0x00000001/],
+    ['one that says three bytes', Buffer.from('QEV'), /it said nothing/],
+  ])('%s, before the secondary is used up', async (_name, bytes, why) => {
+    await startRelay({ startMsMax: 1000 });
+    const stranger = new ScriptedPeer(
+      await Promise.all([transport.connect(LISTEN), run(clock)]).then(([c]) => c),
+    );
+    for (const byte of bytes) stranger.channel.write(Buffer.from([byte]));
+    await run(clock, 1001);
+    expect(stranger.ended).toBe(true);
+    expect(violations.map((error) => error.message)).toEqual([expect.stringMatching(why)]);
+    expect([events, secondaries]).toEqual([[], []]);
+    await coupled();
+  });
+
+  it('a flood of connections that say nothing, while a migration behind them waits its turn', async () => {
+    await startRelay({ startMsMax: 1000, connectionsMax: 8 });
+    const strangers: ScriptedPeer[] = [];
+    for (let index = 0; index < 20; index++) {
+      const pending = transport.connect(LISTEN);
+      await run(clock);
+      strangers.push(new ScriptedPeer(await pending));
+    }
+    await run(clock);
+    expect(strangers.filter((peer) => peer.ended)).toHaveLength(12);
+    await run(clock, 1001);
+    expect(strangers.every((peer) => peer.ended)).toBe(true);
+    expect(relay.counters.refused).toBe(20);
+    await coupled();
   });
 
   it('a primary whose secondary cannot be reached', async () => {

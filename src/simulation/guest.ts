@@ -24,6 +24,7 @@ export interface GuestOptions {
   readonly services?: Partial<ServiceKnobs>;
   readonly lagMs?: number;
   readonly lagJitterMs?: number;
+  readonly timestampSkewMs?: number;
 }
 
 /** What runs in a scripted VM: a network stack with a few services, whose whole state can be copied. */

@@ -60,6 +60,8 @@ export interface NetworkStackOptions {
   /** How long after its arrival a frame is looked at: a fixed part and a random part on top. */
   readonly lagMs?: number;
   readonly lagJitterMs?: number;
+  /** How far this machine's timestamp clock is ahead of its state's: two hosts' clocks never agree (trap T10). */
+  readonly timestampSkewMs?: number;
 }
 
 /**
@@ -77,6 +79,7 @@ export class NetworkStack implements TcpHost {
   readonly #view = new FrameView();
   readonly #lagMs: number;
   readonly #lagJitterMs: number;
+  readonly #timestampSkewMs: number;
 
   constructor(options: NetworkStackOptions) {
     this.options = { ...DEFAULT_TCP_OPTIONS, ...options.tcp };
@@ -87,6 +90,7 @@ export class NetworkStack implements TcpHost {
     this.#neighbours = new NeighbourTable(options.addresses, options.transmit);
     this.#lagMs = options.lagMs ?? 0;
     this.#lagJitterMs = options.lagJitterMs ?? 0;
+    this.#timestampSkewMs = options.timestampSkewMs ?? 0;
     this.state = newStackState(options.random.uint32());
   }
 
@@ -200,7 +204,7 @@ export class NetworkStack implements TcpHost {
   }
 
   timestamp(): number {
-    return (Math.floor(this.nowMs()) + this.state.timestampOffset) >>> 0;
+    return (Math.floor(this.nowMs() + this.#timestampSkewMs) + this.state.timestampOffset) >>> 0;
   }
 
   /** From 0 to below 1. */

@@ -23,6 +23,7 @@ export interface GuestManners {
   readonly services?: Partial<ServiceKnobs>;
   readonly lagMs?: number;
   readonly lagJitterMs?: number;
+  readonly timestampSkewMs?: number;
 }
 
 export interface WorldOptions {

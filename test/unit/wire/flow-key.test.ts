@@ -67,6 +67,13 @@ describe('flow keys', () => {
   });
 });
 
+it('a fragment is told from a datagram of the ports 0', () => {
+  const addresses = { source: '10.0.0.2', destination: '10.0.0.1' };
+  const fragment = buildIp({ ...addresses, fragment: { offset: 0, more: true } }, 17, Buffer.alloc(8));
+  const datagram = buildUdp({ ...addresses, sourcePort: 0, destinationPort: 0 });
+  expect(same(keyOf(fragment, false), keyOf(datagram, false))).toBe(false);
+});
+
 describe('hashes', () => {
   it('depend on the seed in an unpredictable way: what collides under one seed does not under another', () => {
     const keys: Int32Array[] = [];

@@ -31,9 +31,15 @@ function parse(frame: Buffer, vnetHeaderBytes: 0 | 10 = 0): FrameView {
   const view = new FrameView();
   // a used view: nothing of the frame before may show through
   parseFrame(
-    buildTcp({ ...V6, ...PORTS, seq: 9, flags: 2, options: { mss: 1, windowScale: 1 } }),
+    buildTcp({
+      ...V6,
+      ...PORTS,
+      seq: 9,
+      flags: 2,
+      options: { mss: 1, windowScale: 1, md5: Buffer.alloc(16) },
+    }),
     0,
-    78,
+    98,
     0,
     view,
   );

@@ -79,7 +79,7 @@ describe('TCP super-frames', () => {
           });
         },
       ),
-      { numRuns: 60 },
+      { numRuns: 60, endOnFailure: true },
     );
   });
 
@@ -120,6 +120,19 @@ describe('TCP super-frames', () => {
     expect(cut(buildTcp({ ...base, ...change }))).toEqual([]);
   });
 
+  it('are cut alike with the ECN bit in their type', () => {
+    const vnet = { gsoType: GsoType.TCPV4 | GsoType.ECN, gsoBytes: 1000 };
+    expect(cut(buildTcp({ ...base, vnet })).length).toBe(3);
+  });
+
+  it('that are IPv6 jumbograms are refused, for the option belongs to the whole', () => {
+    const jumbo = { extensionProtocol: 0, ipOptions: Buffer.from('0600c20400011170', 'hex') };
+    const vnet = { gsoType: GsoType.TCPV6, gsoBytes: 1000 };
+    const fields = { ...base, ...jumbo, vnet, source: 'fd00::2', destination: 'fd00::1' };
+    expect(cut(buildTcp({ ...fields, payload: Buffer.alloc(70_000) }))).toEqual([]);
+    expect(cut(buildTcp(fields)).length).toBe(3);
+  });
+
   it('that do not fit the scratch buffer are refused', () => {
     const view = parse(buildTcp(base), 10);
     expect(segmentFrame(view, Buffer.alloc(1000), () => expect.unreachable())).toBe(0);
@@ -150,7 +163,7 @@ describe('UDP super-frames (USO)', () => {
           }
         },
       ),
-      { numRuns: 40 },
+      { numRuns: 40, endOnFailure: true },
     );
   });
   it('without a checksum stay without', () => {
@@ -179,6 +192,13 @@ describe('completeChecksum', () => {
         expect(verifyL4Checksum(view)).toBe(true);
       }),
     );
+  });
+  it('writes 0xffff for 0, which to UDP would mean none', () => {
+    const fields = { source: '10.0.0.2', destination: '10.0.0.1', sourcePort: 5, destinationPort: 6 };
+    const probe = buildUdp({ ...fields, payload: Buffer.alloc(2) });
+    const frame = buildUdp({ ...fields, payload: probe.subarray(40, 42), checksum: 'partial' });
+    expect(completeChecksum(parse(frame, 10))).toBe(true);
+    expect(frame.readUInt16BE(10 + 40)).toBe(0xffff);
   });
   it('leaves a full one alone', () => {
     const frame = buildTcp({

@@ -250,19 +250,15 @@ export class TcpState {
     return answers && !this.#state.has(flow, FlowFlag.CLIENT_SCALES) ? 0 : view.windowScale;
   }
 
-  /** LOADED: the secondary is the primary, in everything (DESIGN section 6). All held frames have been released. */
+  /**
+   * LOADED: the secondary is the primary, in everything. All held frames have been released. What the client was shown
+   * stays as it is, holes included.
+   */
   commit(flow: number): void {
     const state = this.#state;
     let flags =
       state.flags[flow]! &
-      ~(
-        SECONDARY_FLAGS |
-        FlowFlag.PAIRED |
-        FlowFlag.BLOCKED |
-        FlowFlag.REPORTED |
-        FlowFlag.HEAD_BEGUN |
-        FlowFlag.LOOSE
-      );
+      ~(SECONDARY_FLAGS | FlowFlag.PAIRED | FlowFlag.BLOCKED | FlowFlag.REPORTED | FlowFlag.HEAD_BEGUN);
     if ((flags & FlowFlag.SYN_PRIMARY) !== 0) flags |= FlowFlag.SYN_SECONDARY | FlowFlag.PAIRED;
     if ((flags & FlowFlag.SEEN_PRIMARY) !== 0) flags |= FlowFlag.SEEN_SECONDARY;
     if ((flags & FlowFlag.ACKED_PRIMARY) !== 0) flags |= FlowFlag.ACKED_SECONDARY;
@@ -277,7 +273,6 @@ export class TcpState {
     state.edgeSecondary[flow] = state.edgePrimary[flow]!;
     state.windowSecondary[flow] = state.windowPrimary[flow]!;
     state.scaleSecondary[flow] = state.scalePrimary[flow]!;
-    state.released[flow] = state.endPrimary[flow]!;
     const kept = flow * SACK_BLOCKS_KEPT * 2;
     state.sackSecondary.fill(0, kept, kept + SACK_BLOCKS_KEPT * 2);
   }

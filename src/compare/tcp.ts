@@ -45,9 +45,10 @@ export class TcpComparator {
     this.#owed = new OwedAck(ledger, this.state, this.#gate);
   }
 
-  /** The frame leaves uncompared. */
+  /** The frame leaves uncompared. What it shows may be retransmitted when protection has begun. */
   watch(view: FrameView, flow: number): void {
     this.#begin(view, flow);
+    this.#recordBytes(view, flow);
     this.state.notePrimary(view, flow);
     this.state.noteShown(view, flow);
     const end = (view.seq + view.seqLength()) | 0;

@@ -128,7 +128,25 @@ describe('commit', () => {
     harness.primary(p.frame({ at: 6, data: 'x', ack: 40 }));
     harness.secondary(p.frame({ at: 6, data: 'x', ack: 40 }));
     expect(harness.reasons).toEqual(['matched']);
+    // what was shown before protection may be repeated by the primary alone
+    harness.primary(p.frame({ at: 1, data: 'hello', ack: 40 }));
+    expect(harness.reasons).toEqual(['matched', 'retransmission']);
     expect(harness.divergences).toHaveLength(0);
+  });
+
+  it('does not take a hole in what the client was shown for shown', () => {
+    const harness = new Harness();
+    const { p } = established(harness);
+    harness.primary(p.frame({ at: 11, data: 'after a hole' }));
+    harness.commit();
+    harness.take();
+    // repeated by one or both, in any order: shown before, or compared
+    harness.secondary(p.frame({ at: 11, data: 'after a hole' }));
+    harness.secondary(p.frame({ at: 1, data: '0123456789' }));
+    harness.primary(p.frame({ at: 1, data: '0123456789' }));
+    harness.primary(p.frame({ at: 11, data: 'after a hole' }));
+    expect(harness.reasons).toEqual(['matched', 'retransmission']);
+    expect(harness.comparator.keptFrames).toBe(0);
   });
 });
 

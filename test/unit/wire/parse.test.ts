@@ -39,7 +39,7 @@ function parse(frame: Buffer, vnetHeaderBytes: 0 | 10 = 0): FrameView {
       options: { mss: 1, windowScale: 1, md5: Buffer.alloc(16) },
     }),
     0,
-    98,
+    102,
     0,
     view,
   );

@@ -1,0 +1,245 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { buildArp, buildTcp, buildUdp, type TcpFields } from '../../../src/wire/build.js';
+import { FrameView, TcpFlag } from '../../../src/wire/frame-view.js';
+import { parseFrame } from '../../../src/wire/parse.js';
+import { Rig } from './rig.js';
+
+const GUEST_MAC = '52:54:00:77:00:10';
+const CLIENT_MAC = '02:00:00:00:00:01';
+const GUEST = {
+  sourceMac: GUEST_MAC,
+  destinationMac: CLIENT_MAC,
+  source: '10.0.0.2',
+  destination: '10.0.0.1',
+};
+const CLIENT = {
+  sourceMac: CLIENT_MAC,
+  destinationMac: GUEST_MAC,
+  source: '10.0.0.1',
+  destination: '10.0.0.2',
+};
+
+function answer(text: string): Buffer {
+  return buildUdp({ ...GUEST, sourcePort: 7, destinationPort: 4000, payload: Buffer.from(text) });
+}
+
+function request(text: string): Buffer {
+  return buildUdp({ ...CLIENT, sourcePort: 4000, destinationPort: 7, payload: Buffer.from(text) });
+}
+
+function guestTcp(fields: Partial<TcpFields>): Buffer {
+  return buildTcp({ ...GUEST, sourcePort: 80, destinationPort: 5000, window: 1000, ...fields } as TcpFields);
+}
+
+function clientTcp(fields: Partial<TcpFields>): Buffer {
+  return buildTcp({ ...CLIENT, sourcePort: 5000, destinationPort: 80, window: 1000, ...fields } as TcpFields);
+}
+
+function seen(frame: Buffer): FrameView {
+  const view = new FrameView();
+  parseFrame(frame, 0, frame.length, 0, view);
+  return view;
+}
+
+const texts = (frames: Buffer[]): string[] => frames.map((frame) => frame.subarray(42).toString());
+
+describe('while there is no pair', () => {
+  it('passes the primary’s traffic both ways and lets the secondary neither hear nor speak', async () => {
+    const rig = await new Rig().open();
+    rig.from('client', request('ask'));
+    rig.from('primary', answer('yes'));
+    rig.from('secondary', answer('no'));
+    expect(texts(rig.take('primary'))).toEqual(['ask']);
+    expect(rig.take('secondary')).toEqual([]);
+    expect(texts(rig.take('client'))).toEqual(['yes']);
+    expect(rig.plane.counters.framesReleased.unprotected).toBe(1);
+    expect(rig.plane.counters.drops.void).toBe(1);
+  });
+});
+
+describe('under protection', () => {
+  it('mirrors client frames and lets the primary’s out when the secondary said the same', async () => {
+    const rig = await new Rig().open();
+    await rig.checkpoint();
+    rig.from('client', request('ask'));
+    expect(texts(rig.take('primary'))).toEqual(['ask']);
+    expect(texts(rig.take('secondary'))).toEqual(['ask']);
+    rig.from('primary', answer('yes'));
+    expect(rig.take('client')).toEqual([]);
+    rig.from('secondary', answer('yes'));
+    expect(texts(rig.take('client'))).toEqual(['yes']);
+  });
+
+  it('holds what the secondary contradicts, asks for a checkpoint, and releases it at the commit only', async () => {
+    const rig = await new Rig().open();
+    await rig.checkpoint();
+    rig.from('primary', answer('one'));
+    rig.from('secondary', answer('two'));
+    rig.clock.advance(2000);
+    expect(rig.take('client')).toEqual([]);
+    expect(rig.divergences.length).toBeGreaterThan(0);
+    await rig.plane.closeGate();
+    await rig.plane.secondaryStopped();
+    await rig.plane.primaryStopped();
+    expect(rig.take('client')).toEqual([]);
+    await rig.plane.commit();
+    expect(texts(rig.take('client'))).toEqual(['one']);
+  });
+
+  it('T8: keeps client frames at the gate for both, and the secondary’s early output for the next epoch', async () => {
+    const rig = await new Rig().open();
+    await rig.checkpoint();
+    await rig.plane.closeGate();
+    rig.from('client', request('late'));
+    expect(rig.take('primary')).toEqual([]);
+    expect(rig.take('secondary')).toEqual([]);
+    await rig.plane.secondaryStopped();
+    await rig.plane.primaryStopped();
+    rig.from('secondary', answer('next epoch')); // it runs before LOADED has been processed
+    await rig.plane.commit();
+    await rig.plane.openGate();
+    expect(texts(rig.take('primary'))).toEqual(['late']);
+    expect(texts(rig.take('secondary'))).toEqual(['late']);
+    expect(rig.take('client')).toEqual([]);
+    rig.from('primary', answer('next epoch'));
+    expect(texts(rig.take('client'))).toEqual(['next epoch']);
+    expect(rig.divergences).toEqual([]);
+  });
+
+  it('T8: what a VM sent before it stopped belongs to the ended epoch, even when it is read late', async () => {
+    const rig = await new Rig().open();
+    await rig.checkpoint();
+    await rig.plane.closeGate();
+    await rig.plane.secondaryStopped();
+    rig.from('primary', answer('before the stop'));
+    await rig.plane.primaryStopped();
+    expect(rig.take('client')).toEqual([]);
+    await rig.plane.commit();
+    expect(texts(rig.take('client'))).toEqual(['before the stop']);
+  });
+
+  it('refuses the newest client frame of a full gate and counts it', async () => {
+    const rig = await new Rig({ gate: { framesMax: 2, bytesMax: 1 << 20 } }).open();
+    await rig.checkpoint();
+    await rig.plane.closeGate();
+    rig.from('client', request('a'), request('b'), request('c'));
+    await rig.plane.openGate();
+    expect(texts(rig.take('primary'))).toEqual(['a', 'b']);
+    expect(rig.plane.counters.drops['gate-full']).toBe(1);
+  });
+
+  it('T5: translates a client’s acknowledgement into the secondary’s sequence space', async () => {
+    const rig = await new Rig().open();
+    await rig.checkpoint();
+    rig.from('client', clientTcp({ seq: 1, flags: TcpFlag.SYN }));
+    const synAck = { ack: 2, flags: TcpFlag.SYN | TcpFlag.ACK };
+    rig.from('primary', guestTcp({ seq: 1_000_000, ...synAck }));
+    rig.from('secondary', guestTcp({ seq: 5_000_000, ...synAck }));
+    expect(rig.take('client').length).toBe(1);
+    rig.take('primary');
+    rig.take('secondary');
+    rig.from('client', clientTcp({ seq: 2, ack: 1_000_001, flags: TcpFlag.ACK }));
+    expect(seen(rig.take('primary')[0]!).ack).toBe(1_000_001);
+    expect(seen(rig.take('secondary')[0]!).ack).toBe(5_000_001);
+  });
+});
+
+describe('when a VM is gone', () => {
+  async function connected(): Promise<Rig> {
+    const rig = await new Rig().open();
+    await rig.checkpoint();
+    rig.from('client', clientTcp({ seq: 1, flags: TcpFlag.SYN }));
+    const synAck = { ack: 2, flags: TcpFlag.SYN | TcpFlag.ACK };
+    rig.from('primary', guestTcp({ seq: 1000, ...synAck }));
+    rig.from('secondary', guestTcp({ seq: 9000, ...synAck }));
+    rig.from('client', clientTcp({ seq: 2, ack: 1001, flags: TcpFlag.ACK }));
+    for (const seat of ['client', 'primary', 'secondary'] as const) rig.take(seat);
+    return rig;
+  }
+  const data = (seq: number, text: string): Buffer =>
+    guestTcp({ seq, ack: 2, flags: TcpFlag.ACK | TcpFlag.PSH, payload: Buffer.from(text) });
+
+  it('T28: drops what only the primary said, gives out what only the secondary said, and translates on', async () => {
+    const rig = await connected();
+    rig.from('primary', data(1001, 'primary alone'));
+    rig.from('secondary', data(9001, 'hello'));
+    rig.clock.advance(1);
+    rig.take('client');
+    rig.plane.continueOnSecondary();
+    const [first] = rig.take('client');
+    expect(seen(first!).seq).toBe(1001);
+    expect(first!.subarray(seen(first!).payload).toString()).toBe('hello');
+    rig.from('client', clientTcp({ seq: 2, ack: 1006, flags: TcpFlag.ACK }));
+    expect(rig.take('primary')).toEqual([]);
+    expect(seen(rig.take('secondary')[0]!).ack).toBe(9006);
+    rig.from('secondary', data(9006, 'more'));
+    expect(seen(rig.take('client')[0]!).seq).toBe(1006);
+    rig.from('primary', data(1001, 'a ghost'));
+    expect(rig.take('client')).toEqual([]);
+  });
+
+  it('T27: releases everything held, in order, when the secondary is void', async () => {
+    const rig = await connected();
+    rig.from('primary', data(1001, 'one'), data(1004, 'two'));
+    expect(rig.take('client')).toEqual([]);
+    await rig.plane.closeGate();
+    rig.from('client', clientTcp({ seq: 2, ack: 1001, flags: TcpFlag.ACK, payload: Buffer.from('x') }));
+    rig.plane.continueOnPrimary();
+    expect(rig.take('client').map((frame) => seen(frame).seq)).toEqual([1001, 1004]);
+    expect(rig.take('primary').length).toBe(1);
+    expect(rig.take('secondary')).toEqual([]);
+    rig.from('secondary', data(9001, 'void'));
+    expect(rig.take('client')).toEqual([]);
+  });
+});
+
+describe('hostile and mistaken input', () => {
+  it('drops client frames that carry the guest’s own MAC, counts them and tells', async () => {
+    const rig = await new Rig().open();
+    rig.from('primary', answer('this is me'));
+    rig.from('client', answer('an echo of me'));
+    rig.clock.advance(10);
+    expect(rig.take('primary')).toEqual([]);
+    expect(rig.plane.counters.drops.loop).toBe(1);
+    expect(rig.loops).toBe(1);
+  });
+
+  it('limits broadcasts, with a counter', async () => {
+    const rig = await new Rig({ broadcastPerSecondMax: 10 }).open();
+    const ask = buildArp({ operation: 1, senderMac: CLIENT_MAC, senderIp: '10.0.0.1', targetIp: '10.0.0.2' });
+    rig.clock.advance(1000);
+    rig.from('client', ...Array.from({ length: 50 }, () => ask));
+    expect(rig.take('primary').length).toBe(10);
+    expect(rig.plane.counters.drops['broadcast-limit']).toBe(40);
+  });
+
+  it('takes any bytes on any link in any mode without throwing, and holds nothing after a commit', async () => {
+    const base = [request('abc'), answer('abc'), guestTcp({ seq: 1, ack: 1, flags: TcpFlag.ACK })];
+    const frame = fc.oneof(
+      fc.uint8Array({ minLength: 1, maxLength: 200 }).map((bytes) => Buffer.from(bytes)),
+      fc.record({ of: fc.constantFrom(...base), at: fc.nat(100), to: fc.nat(255) }).map(({ of, at, to }) => {
+        const bytes = Buffer.from(of);
+        bytes[at % bytes.length] = to;
+        return bytes;
+      }),
+    );
+    const step = fc.record({
+      seat: fc.constantFrom('client' as const, 'primary' as const, 'secondary' as const),
+      frames: fc.array(frame, { minLength: 1, maxLength: 8 }),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.boolean(), fc.array(step, { maxLength: 30 }), async (isProtected, steps) => {
+        const rig = await new Rig().open();
+        if (isProtected) await rig.checkpoint();
+        for (const { seat, frames } of steps) {
+          rig.from(seat, ...frames);
+          rig.clock.advance(7);
+        }
+        await rig.checkpoint();
+        expect(rig.plane.comparator.heldFrames).toBe(0);
+      }),
+      { numRuns: 100 },
+    );
+  });
+});

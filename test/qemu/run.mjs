@@ -45,7 +45,7 @@ const PERIOD_MS = 100;
 /** Each plays on a pair of its own. */
 const STORIES = {
   traffic: {
-    periodMsMax: PERIOD_MS,
+    checkpoint: { periodMsMax: PERIOD_MS },
     async play(rig, section, sizes) {
       await unprotectedTraffic(rig, section);
       await rig.protect();
@@ -53,7 +53,7 @@ const STORIES = {
     },
   },
   'primary-dies': {
-    periodMsMax: 0,
+    checkpoint: { periodMsMax: 0 },
     async play(rig, section, sizes) {
       await rig.protect();
       await divergence(rig, section, sizes);
@@ -61,12 +61,19 @@ const STORIES = {
     },
   },
   'secondary-dies': {
-    periodMsMax: 0,
+    checkpoint: { periodMsMax: 0 },
     async play(rig, section, sizes) {
       await rig.protect();
       await death(rig, section, sizes, 'secondary');
       await rig.protect();
-      await death(rig, section, sizes, 'primary', '3 protected again');
+      await death(rig, section, sizes, 'primary', { pointName: '3 protected again' });
+    },
+  },
+  'any-moment': {
+    checkpoint: { periodMsMax: 1, distanceMsMin: 10 },
+    async play(rig, section, sizes) {
+      await rig.protect();
+      await death(rig, section, sizes, 'primary', { pointName: '3 at any moment', anyMoment: true });
     },
   },
 };
@@ -120,8 +127,8 @@ function skip(missing) {
 
 async function playStory(runFolder, report, laboratory, [linkKind, story], sizes) {
   const section = report.forLinks(linkKind);
-  const { periodMsMax, play } = STORIES[story];
-  const rig = new Rig({ runFolder, name: story, linkKind, periodMsMax, ...laboratory });
+  const { checkpoint, play } = STORIES[story];
+  const rig = new Rig({ runFolder, name: story, linkKind, checkpoint, ...laboratory });
   log(`\n${linkKind} links, ${story}: ${path.relative(CHECKOUT, rig.logs)}`);
   try {
     await rig.startUnprotected();

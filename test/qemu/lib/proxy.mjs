@@ -17,14 +17,14 @@ export class ProxyUnderTest {
    * @param {string} options.sockets
    * @param {string} options.namespace
    * @param {import('./agent.mjs').Agent} options.hostAgent asks its HTTP endpoints
-   * @param {number} options.periodMsMax `checkpoint.periodMsMax`
+   * @param {object} options.checkpoint the part of the configuration
    */
-  constructor({ linkKind, directory, sockets, namespace, hostAgent, periodMsMax }) {
+  constructor({ linkKind, directory, sockets, namespace, hostAgent, checkpoint }) {
     this.configFile = path.join(directory, 'colo-proxy.yaml');
     this.logFile = path.join(directory, 'proxy.log');
     this.namespace = namespace;
     this.hostAgent = hostAgent;
-    fs.writeFileSync(this.configFile, JSON.stringify(configOf(linkKind, sockets, periodMsMax), null, 2));
+    fs.writeFileSync(this.configFile, JSON.stringify(configOf(linkKind, sockets, checkpoint), null, 2));
   }
 
   start() {
@@ -92,7 +92,7 @@ export class ProxyUnderTest {
   }
 }
 
-function configOf(linkKind, sockets, periodMsMax) {
+function configOf(linkKind, sockets, checkpoint) {
   const links =
     linkKind === 'tap'
       ? {
@@ -109,7 +109,7 @@ function configOf(linkKind, sockets, periodMsMax) {
     name: 'lab',
     ...links,
     runtime: { directory: sockets },
-    checkpoint: { periodMsMax },
+    checkpoint,
     http: { listen: HTTP_LISTEN },
     log: { level: 'debug', format: 'json' },
   };

@@ -22,7 +22,7 @@ export class Rig {
    * @param {import('./qemu.mjs').Qemu} options.qemu
    * @param {'tcg' | 'kvm'} options.accelerator
    * @param {{kernel: string, initrd: string}} options.image
-   * @param {number} options.periodMsMax
+   * @param {object} options.checkpoint
    */
   constructor(options) {
     this.options = options;
@@ -35,7 +35,7 @@ export class Rig {
 
   /** Network, agents, proxy and the primary: its guest serves, unprotected. */
   async startUnprotected() {
-    const { linkKind, periodMsMax } = this.options;
+    const { linkKind, checkpoint } = this.options;
     this.atEnd(() => this.network.remove());
     await this.network.create();
     if (linkKind === 'tap') await this.network.createBridge();
@@ -47,7 +47,7 @@ export class Rig {
 
     const namespace = this.network.host;
     const { logs: directory, sockets } = this;
-    this.proxy = new ProxyUnderTest({ linkKind, directory, sockets, namespace, hostAgent, periodMsMax });
+    this.proxy = new ProxyUnderTest({ linkKind, directory, sockets, namespace, hostAgent, checkpoint });
     this.proxy.start();
     this.atEnd(() => this.proxy.stop());
     await this.proxy.until('its metrics', PROXY_START_MS_MAX, (metrics) => metrics.state);

@@ -5,7 +5,7 @@ import type { ColoError } from '../errors.js';
 import { FlowTable } from '../flow/flow-table.js';
 import type { FrameBatch, Link, LinkHandler, LinkState, VnetHeaderBytes } from '../link/link.js';
 import type { Clock, Timer } from '../system/clock.js';
-import { fromPrimary, fromSecondary, toPrimary } from '../translate/translate.js';
+import { fromPrimary, toPrimary } from '../translate/translate.js';
 import { FrameKind, FrameView } from '../wire/frame-view.js';
 import { parseFrame } from '../wire/parse.js';
 import { BroadcastLimit } from './broadcast-limit.js';
@@ -161,14 +161,12 @@ export class DataPlane implements EpochGate {
    */
   continueOnSecondary(): void {
     this.counters.drops['primary-uncovered'] += this.comparator.dropPrimary();
-    this.comparator.takeSecondary((bytes, offset, length, vnet, flow) => {
-      parseFrame(bytes, offset, length, vnet, this.#releaseView);
-      if (flow >= 0) fromSecondary(this.#releaseView, this.flows, flow);
-      this.#sendToClients(bytes, offset, length, vnet, 'survivor', 0);
-    });
     this.comparator.adoptSecondary();
     this.mode = 'passing';
     this.carrier = 'secondary';
+    this.comparator.takeSecondary((bytes, offset, length, vnet, flow) =>
+      this.#release(bytes, offset, length, vnet, flow, 'survivor', 0),
+    );
     this.secondaryLeg.unpark((bytes, offset, length, vnet) => this.#carried(bytes, offset, length, vnet));
     this.links.client.flush();
     this.#openGate();
@@ -340,17 +338,6 @@ export class DataPlane implements EpochGate {
       parseFrame(bytes, offset, length, vnetHeaderBytes, this.#releaseView);
       fromPrimary(this.#releaseView, this.flows, flow);
     }
-    this.#sendToClients(bytes, offset, length, vnetHeaderBytes, reason, heldMs);
-  }
-
-  #sendToClients(
-    bytes: Buffer,
-    offset: number,
-    length: number,
-    vnetHeaderBytes: VnetHeaderBytes,
-    reason: ReleaseReason,
-    heldMs: number,
-  ): void {
     this.counters.framesReleased[reason]++;
     this.counters.bytesReleased[reason] += length;
     this.counters.releaseLatency.observe(heldMs);

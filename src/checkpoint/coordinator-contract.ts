@@ -2,7 +2,14 @@
 import type { ColoError } from '../errors.js';
 import type { Clock } from '../system/clock.js';
 import type { CheckpointLimits } from './limits.js';
-import type { CheckpointCause, CheckpointRecord, EpochGate, Phase } from './ports.js';
+import type { CheckpointCause, CheckpointMode, CheckpointRecord, EpochGate, Phase } from './ports.js';
+
+/** How checkpoints are taken. */
+export interface CheckpointPlan {
+  readonly mode: CheckpointMode;
+  /** `periodic`: the interval; `compare`: the longest interval, 0 for none. */
+  readonly periodMs: number;
+}
 
 /** Called synchronously; must not throw. */
 export interface CoordinatorEvents {
@@ -18,6 +25,10 @@ export interface CoordinatorEvents {
   checkpointFailed(phase: Phase, reason: ColoError, waitedMs: number): void;
   /** Our own checkpoint waits for the next distance: a VM had not taken `frames` frames fed to it in time. */
   checkpointPutOff?(frames: number, waitedMs: number): void;
+  /** From the epoch that begins now on; `why` for people. */
+  modeChanged?(plan: CheckpointPlan, why: string): void;
+  /** Dialects that have the word: the guest has shut down, both VMs end. */
+  guestShutDown?(): void;
   /** A phase ran out of time; told once per phase. Nothing else happens until the pair acts. */
   phaseLimit(phase: Phase, waitedMs: number): void;
 }

@@ -11,7 +11,9 @@ import { asColoError, ColoError } from '../errors.js';
 import { directionOf } from '../protocol/state-tables.js';
 import { type Direction, SyncPoint } from '../protocol/sync-point.js';
 import type { Clock, Timer } from '../system/clock.js';
+import { CheckpointRequest } from './checkpoint-request.js';
 import {
+  type CheckpointPlan,
   type CoordinatorEvents,
   type CoordinatorOptions,
   type CoordinatorStats,
@@ -19,15 +21,20 @@ import {
 } from './coordinator-contract.js';
 import type { CheckpointLimits } from './limits.js';
 import { COVERS_ENDED_EPOCH, COVERS_NEW_REQUESTS, PHASE_AFTER_WORD, PHASE_LIMIT } from './phase-table.js';
-import type { CheckpointCause, EpochGate, Phase } from './ports.js';
+import type { CheckpointCause, CheckpointMode, CheckpointRecord, EpochGate, Phase } from './ports.js';
 import { type Quiescence, quiesce } from './quiesce.js';
+import { brokenPair, CAUSES_OF_COMPARING, Schedule } from './schedule.js';
 
-export type { CoordinatorEvents, CoordinatorOptions, CoordinatorStats } from './coordinator-contract.js';
+export type {
+  CheckpointPlan,
+  CoordinatorEvents,
+  CoordinatorOptions,
+  CoordinatorStats,
+} from './coordinator-contract.js';
 
 /** One checkpoint in the making. */
 interface Run {
-  readonly cause: CheckpointCause;
-  readonly requestedAtMs: number;
+  readonly request: CheckpointRequest;
   readonly gateClosedAtMs: number;
   quiescence: Promise<Quiescence>;
   /** REQUEST was seen: QEMU is on its way, with or without our asking. */
@@ -35,11 +42,6 @@ interface Run {
   stoppedAtMs: number;
   primaryBytesAtStop: number;
   stateBytes: number;
-}
-
-interface Wanted {
-  readonly cause: CheckpointCause;
-  readonly atMs: number;
 }
 
 export class Coordinator {
@@ -58,11 +60,8 @@ export class Coordinator {
   #coupled = false;
   #protected = false;
   #run: Run | undefined;
-  #wanted: Wanted | undefined;
-  #wantedTimer: Timer | undefined;
+  readonly #schedule: Schedule;
   #retryTimer: Timer | undefined;
-  #periodTimer: Timer | undefined;
-  #notBeforeMs = 0;
   #putOffsInRow = 0;
   /** The gate is closed by us; what `abandon` has to undo. */
   #gateClosed = false;
@@ -78,6 +77,12 @@ export class Coordinator {
     this.#limits = options.limits;
     this.#events = options.events;
     this.#primaryBytes = options.primaryBytes ?? (() => 0);
+    this.#schedule = new Schedule(options.clock, options.limits, {
+      isFree: () => this.#coupled && this.#phase === 'idle' && this.#run === undefined,
+      begin: (request) => void this.#begin(request),
+      periodOver: () => this.request('period'),
+      modeChanged: (plan, why) => this.#events.modeChanged?.(plan, why),
+    });
     this.#phaseSinceMs = this.#clock.now();
   }
 
@@ -95,6 +100,16 @@ export class Coordinator {
     return this.#coupled;
   }
 
+  /** How checkpoints are taken in the present epoch; without a secondary: in the first. */
+  get plan(): CheckpointPlan {
+    return this.#schedule.plan;
+  }
+
+  /** Periodic because the outputs never agree, not because it was chosen. */
+  get isAdapted(): boolean {
+    return this.#schedule.isAdapted;
+  }
+
   /** How long the present phase has lasted. */
   get phaseMs(): number {
     return this.#clock.now() - this.#phaseSinceMs;
@@ -106,12 +121,45 @@ export class Coordinator {
    */
   request(cause: CheckpointCause): void {
     if (!this.#coupled) return;
-    const covered = cause === 'operator' ? COVERS_NEW_REQUESTS : COVERS_ENDED_EPOCH;
-    if (this.#wanted !== undefined || covered.includes(this.#phase)) {
-      this.stats.requestsCoalesced++;
-      return;
+    if (this.plan.mode === 'periodic' && CAUSES_OF_COMPARING.includes(cause)) return;
+    this.#ensure(cause);
+  }
+
+  /**
+   * As `request('operator')`, and waits. Rejects with COLO_ERR_CHECKPOINT without a secondary, or when the
+   * checkpoint was given up because the pair broke.
+   */
+  take(): Promise<CheckpointRecord> {
+    if (!this.#coupled) {
+      const text = 'no checkpoint can be taken: no secondary has come so far that it could load one';
+      return Promise.reject(new ColoError('COLO_ERR_CHECKPOINT', text));
     }
-    this.#want(cause, this.#clock.now());
+    return this.#ensure('operator').wait();
+  }
+
+  /**
+   * Changes how checkpoints are taken, from the end of the next one on, which is taken at once. `periodMs` as in
+   * CheckpointPlan. Throws COLO_ERR_USAGE.
+   */
+  choose(change: { readonly mode?: CheckpointMode; readonly periodMs?: number }): CheckpointPlan {
+    this.#schedule.choose(change);
+    if (this.#coupled) this.#ensure('operator');
+    else this.#schedule.followAtOnce();
+    return this.#schedule.nextPlan;
+  }
+
+  /** The checkpoint that covers what is asked for now: in the making, wanted already, or wanted from now on. */
+  #ensure(cause: CheckpointCause): CheckpointRequest {
+    const covered = CAUSES_OF_COMPARING.includes(cause) || cause === 'limit' || cause === 'period';
+    const phases = covered ? COVERS_ENDED_EPOCH : COVERS_NEW_REQUESTS;
+    const covering = this.#schedule.wanted ?? (phases.includes(this.#phase) ? this.#run?.request : undefined);
+    if (covering !== undefined) {
+      this.stats.requestsCoalesced++;
+      return covering;
+    }
+    const request = new CheckpointRequest(cause, this.#clock.now());
+    this.#schedule.want(request);
+    return request;
   }
 
   /** The primary has connected to the relay: the initial copy begins. */
@@ -120,6 +168,7 @@ export class Coordinator {
     this.#gateClosed = false;
     this.#secondaryParked = false;
     this.#epoch = 0;
+    this.#schedule.restart();
     this.#enter('migrating');
   }
 
@@ -133,7 +182,7 @@ export class Coordinator {
     const interrupted = this.#run !== undefined && phase !== 'committing';
     if (phase === 'committing') {
       this.#coupled = false;
-      this.#forgetWanted();
+      this.#schedule.forget();
       return null;
     }
     this.#reset();
@@ -183,6 +232,9 @@ export class Coordinator {
         this.#run!.stateBytes = this.#primaryBytes() - this.#run!.primaryBytesAtStop;
         this.#enter('loading');
         return;
+      case SyncPoint.GUEST_SHUTDOWN:
+        this.#events.guestShutDown?.();
+        return;
       default:
         return this.#loaded();
     }
@@ -194,11 +246,12 @@ export class Coordinator {
     await this.#closeGate();
     this.#enter('idle');
     // Not before READY has been forwarded: the primary would not listen yet.
-    this.#want('protect', this.#clock.now());
+    this.#schedule.want(new CheckpointRequest('protect', this.#clock.now()));
   }
 
   async #requested(): Promise<void> {
-    const run = this.#run ?? this.#startRun(this.#wanted ?? { cause: 'vm', atMs: this.#clock.now() });
+    const run =
+      this.#run ?? this.#startRun(this.#schedule.take() ?? new CheckpointRequest('vm', this.#clock.now()));
     run.requestSeen = true;
     this.#retryTimer?.cancel();
     const { quiet, frames } = await run.quiescence;
@@ -220,8 +273,9 @@ export class Coordinator {
     const run = this.#run!;
     this.#enter('committing');
     this.#secondaryParked = false;
+    const plan = this.#schedule.nextPlan;
     try {
-      await this.#gate.commit();
+      await this.#gate.commit(plan.mode);
     } catch (cause) {
       const waitedMs = this.phaseMs;
       this.#reset();
@@ -232,6 +286,7 @@ export class Coordinator {
     }
     const loadedAtMs = this.#clock.now();
     this.#epoch++;
+    this.#schedule.follow(plan);
     if (!this.#protected && this.#coupled) {
       this.#protected = true;
       this.#events.protectedBegan();
@@ -254,43 +309,28 @@ export class Coordinator {
     }
     if (this.#run !== run) return; // another migration has begun meanwhile
     const nowMs = this.#clock.now();
-    this.stats.checkpoints[run.cause]++;
+    const { cause, atMs } = run.request;
+    this.stats.checkpoints[cause]++;
     this.#run = undefined;
-    this.#notBeforeMs = loadedAtMs + this.#limits.distanceMsMin;
     this.#enter('idle');
-    this.#events.checkpointDone({
+    const record: CheckpointRecord = {
       epoch: this.#epoch,
-      cause: run.cause,
-      requestedAtMs: run.requestedAtMs,
+      cause,
+      requestedAtMs: atMs,
       loadedAtMs,
       pauseMs: loadedAtMs - run.stoppedAtMs,
       gateClosedMs: nowMs - run.gateClosedAtMs,
       stateBytes: run.stateBytes,
-    });
-    this.#armPeriod();
-    this.#pursueWanted();
-  }
-
-  #want(cause: CheckpointCause, atMs: number): void {
-    this.#wanted = { cause, atMs };
-    this.#pursueWanted();
-  }
-
-  /** Begins the wanted checkpoint as soon as none runs and the distance is kept; the first one at once. */
-  #pursueWanted(): void {
-    if (this.#wanted === undefined || !this.#coupled || this.#phase !== 'idle' || this.#run !== undefined)
-      return;
-    const delayMs = Math.max(0, this.#notBeforeMs - this.#clock.now());
-    this.#wantedTimer?.cancel();
-    this.#wantedTimer = this.#clock.after(delayMs, () => {
-      if (this.#wanted !== undefined && this.#run === undefined && this.#phase === 'idle') {
-        void this.#begin(this.#wanted);
-      }
-    });
+    };
+    this.#schedule.loaded(record);
+    this.#events.checkpointDone(record);
+    run.request.loaded(record);
+    if (this.#coupled) this.#schedule.armPeriod();
+    this.#schedule.pursue();
   }
 
   /** Our own checkpoint: quiesce, then ask the primary. */
-  async #begin(wanted: Wanted): Promise<void> {
+  async #begin(wanted: CheckpointRequest): Promise<void> {
     const run = this.#startRun(wanted);
     const { quiet, frames } = await run.quiescence;
     if (this.#run !== run || run.requestSeen) return;
@@ -321,15 +361,13 @@ export class Coordinator {
     }
   }
 
-  #startRun(wanted: Wanted): Run {
-    this.#forgetWanted();
+  #startRun(request: CheckpointRequest): Run {
     const nowMs = this.#clock.now();
     this.#enter('quiescing');
     this.#phaseTimer?.cancel();
     const closed = this.#closeGate();
     const run: Run = {
-      cause: wanted.cause,
-      requestedAtMs: wanted.atMs,
+      request,
       gateClosedAtMs: nowMs,
       quiescence: quiesce(closed, this.#gate, this.#clock, this.#limits),
       requestSeen: false,
@@ -345,10 +383,9 @@ export class Coordinator {
   #putOff(run: Run): void {
     this.#retryTimer?.cancel();
     this.#run = undefined;
-    this.#notBeforeMs = this.#clock.now() + Math.max(this.#limits.distanceMsMin, this.#limits.quiescePollMs);
     this.#enter('idle');
     void this.abandon().catch(() => undefined);
-    this.#want(run.cause, run.requestedAtMs);
+    this.#schedule.putOff(run.request);
   }
 
   #closeGate(): Promise<void> {
@@ -383,26 +420,14 @@ export class Coordinator {
     });
   }
 
-  #armPeriod(): void {
-    this.#periodTimer?.cancel();
-    if (this.#limits.periodMsMax === 0 || !this.#coupled) return;
-    this.#periodTimer = this.#clock.after(this.#limits.periodMsMax, () => this.request('period'));
-  }
-
-  #forgetWanted(): void {
-    this.#wanted = undefined;
-    this.#wantedTimer?.cancel();
-  }
-
   #reset(): void {
-    this.#forgetWanted();
+    this.#schedule.reset();
+    this.#run?.request.failed(brokenPair());
     this.#phaseTimer?.cancel();
     this.#retryTimer?.cancel();
-    this.#periodTimer?.cancel();
     this.#coupled = false;
     this.#protected = false;
     this.#run = undefined;
     this.#putOffsInRow = 0;
-    this.#notBeforeMs = 0;
   }
 }

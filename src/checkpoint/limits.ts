@@ -1,8 +1,18 @@
+import type { CheckpointMode } from './ports.js';
+
 /** Every limit of taking checkpoints. QEMU has none of its own (migration/colo.c), so each wait has one here. */
 export interface CheckpointLimits {
+  /** What is chosen at the start; it can be changed while running. */
+  readonly mode: CheckpointMode;
+  /** Mode `periodic`: from a LOADED to the next checkpoint. */
+  readonly periodicMs: number;
+  /** Mode `compare`: while the outputs never agree, checkpoints become periodic by themselves. */
+  readonly adaptive: boolean;
+  /** The shortest interval that is chosen then. */
+  readonly adaptivePeriodMsMin: number;
   /** Least time between a LOADED and the next checkpoint we ask for; output stays held meanwhile (trap T25). */
   readonly distanceMsMin: number;
-  /** A checkpoint is taken at least this often; 0: only when needed. */
+  /** Mode `compare`: a checkpoint is taken at least this often; 0: only when needed. */
   readonly periodMsMax: number;
   /** How long both VMs get to take what was fed to them; then our own checkpoint is put off. */
   readonly quiesceMsMax: number;
@@ -32,6 +42,10 @@ export interface CheckpointLimits {
 }
 
 export const DEFAULT_CHECKPOINT_LIMITS: CheckpointLimits = {
+  mode: 'compare',
+  periodicMs: 100,
+  adaptive: true,
+  adaptivePeriodMsMin: 20,
   distanceMsMin: 100,
   periodMsMax: 0,
   quiesceMsMax: 50,

@@ -5,10 +5,10 @@ import type { Phase } from './ports.js';
 
 /** Which phase a word leads to. A word that is absent is out of place. */
 export const PHASE_AFTER_WORD: Readonly<Record<Phase, Readonly<Partial<Record<SyncPoint, Phase>>>>> = {
-  // REQUEST comes unasked in `idle` (QEMU's own), asked or not in `quiescing`.
-  idle: { [SyncPoint.REQUEST]: 'suspending' },
+  // GUEST_SHUTDOWN stands where REQUEST may. REQUEST comes unasked in `idle` (QEMU's own), asked or not in `quiescing`.
+  idle: { [SyncPoint.REQUEST]: 'suspending', [SyncPoint.GUEST_SHUTDOWN]: 'idle' },
   migrating: { [SyncPoint.READY]: 'idle' },
-  quiescing: { [SyncPoint.REQUEST]: 'suspending' },
+  quiescing: { [SyncPoint.REQUEST]: 'suspending', [SyncPoint.GUEST_SHUTDOWN]: 'idle' },
   suspending: { [SyncPoint.REPLY]: 'suspended' },
   suspended: { [SyncPoint.SEND]: 'transferring' },
   transferring: { [SyncPoint.RECEIVED]: 'loading' },
@@ -16,8 +16,19 @@ export const PHASE_AFTER_WORD: Readonly<Record<Phase, Readonly<Partial<Record<Sy
   committing: {},
 };
 
+type PhaseLimit = Extract<
+  keyof CheckpointLimits,
+  | 'migrateMsMax'
+  | 'requestMsMax'
+  | 'suspendMsMax'
+  | 'saveMsMax'
+  | 'transferMsMax'
+  | 'loadMsMax'
+  | 'commitMsMax'
+>;
+
 /** How long a phase may last. `idle` has no end; `quiescing` is limited from the moment the primary is asked. */
-export const PHASE_LIMIT: Readonly<Partial<Record<Phase, keyof CheckpointLimits>>> = {
+export const PHASE_LIMIT: Readonly<Partial<Record<Phase, PhaseLimit>>> = {
   migrating: 'migrateMsMax',
   quiescing: 'requestMsMax',
   suspending: 'suspendMsMax',

@@ -11,7 +11,14 @@ export type CheckpointCause =
   | 'limit' // held memory or flow table full
   | 'period'
   | 'operator'
-  | 'vm'; // QEMU sent REQUEST unasked
+  | 'vm'; // QEMU sent REQUEST unasked, or the guest rebooted
+
+/**
+ * `compare`: output leaves when both VMs have produced it; checkpoints on demand. `periodic`: nothing is compared,
+ * all output waits for the next checkpoint, which comes at an interval.
+ */
+export const CHECKPOINT_MODES = ['compare', 'periodic'] as const;
+export type CheckpointMode = (typeof CHECKPOINT_MODES)[number];
 
 /** The data plane as the coordinator drives it (DESIGN section 6). */
 export interface EpochGate {
@@ -31,9 +38,10 @@ export interface EpochGate {
   /**
    * LOADED, before it is forwarded: the secondary is the primary. Pair translation becomes identity, the
    * comparator takes the primary's state, everything held leaves in emission order, then what the secondary
-   * sent since is compared as the new epoch. Also begins comparing when this is the first checkpoint.
+   * sent since is taken as the new epoch, which is compared or buffered by `mode`. Also begins that when this is
+   * the first checkpoint.
    */
-  commit(): Promise<void>;
+  commit(mode: CheckpointMode): Promise<void>;
   /**
    * The checkpoint was given up before the secondary loaded anything and both VMs go on in the old epoch:
    * parked frames of the secondary are put back, nothing is released.

@@ -42,6 +42,15 @@ export class Comparator {
     flows.onRemove = (slot) => this.#ledger.record.forget(slot);
   }
 
+  /** Nothing is compared: what both VMs send is stored until a commit. Link control passes as ever. */
+  get buffersOnly(): boolean {
+    return this.#ledger.buffersOnly;
+  }
+
+  set buffersOnly(is: boolean) {
+    this.#ledger.buffersOnly = is;
+  }
+
   /** The primary's frames that wait. */
   get heldFrames(): number {
     return this.#ledger.store.frames[Side.PRIMARY]!;
@@ -159,9 +168,11 @@ export class Comparator {
 
   /** Hold timers, reorder windows and expiry, in bounded steps. To be called every few milliseconds. */
   tick(nowMs: number): void {
-    this.#ledger.lag.refresh();
-    this.#tickPrimary(nowMs);
-    this.#tickSecondary(nowMs);
+    if (!this.#ledger.buffersOnly) {
+      this.#ledger.lag.refresh();
+      this.#tickPrimary(nowMs);
+      this.#tickSecondary(nowMs);
+    }
     this.#ledger.flows.expire(nowMs, TICK_FLOWS_MAX);
   }
 
@@ -199,6 +210,7 @@ export class Comparator {
   /** The secondary is void: everything held leaves in order and its frames go. */
   releaseAllPrimary(nowMs: number): void {
     const { flows } = this.#ledger;
+    this.buffersOnly = false;
     this.#releaseHeld('survivor', nowMs);
     for (let slot = 0; slot < flows.slotsUsed; slot += 1) {
       if (!flows.isLive(slot)) continue;
@@ -217,6 +229,7 @@ export class Comparator {
    */
   adoptSecondary(): void {
     const { flows } = this.#ledger;
+    this.buffersOnly = false;
     this.dropPrimary();
     for (let slot = 0; slot < flows.slotsUsed; slot += 1) {
       if (flows.isLive(slot)) this.#tcp.state.adoptSecondary(slot);

@@ -42,7 +42,7 @@ export class DatagramComparator {
     const { store, lag } = this.#ledger;
     this.#delimit(view);
     this.#isPrimary = true;
-    const partner = this.#find(this.#flows.secondaryFirst[flow]!, flow, view.bytes);
+    const partner = this.#partner(this.#flows.secondaryFirst[flow]!, flow, view.bytes);
     if (partner !== NONE && this.#flows.primaryFirst[flow] === NONE) {
       lag.sample(nowMs - store.atMs[partner]!);
       this.#ledger.dropSecondary(partner, flow);
@@ -59,7 +59,7 @@ export class DatagramComparator {
   secondary(view: FrameView, flow: number, nowMs: number): void {
     this.#delimit(view);
     this.#isPrimary = false;
-    const partner = this.#find(this.#flows.primaryFirst[flow]!, flow, view.bytes);
+    const partner = this.#partner(this.#flows.primaryFirst[flow]!, flow, view.bytes);
     const { store } = this.#ledger;
     if (partner !== NONE && partner === this.#flows.primaryFirst[flow]) {
       // its turn has come: the secondary's copy need not even be stored
@@ -94,6 +94,10 @@ export class DatagramComparator {
     const own = excerpt(a, aAt + same, aAt + store.payloadBytes[frame]!);
     const others = excerpt(b, bAt + same, bAt + store.payloadBytes[other]!);
     this.#ledger.diverge(reason, this.#ledger.open(frame), flow, same, own, others, nowMs);
+  }
+
+  #partner(first: number, flow: number, bytes: Buffer): number {
+    return this.#ledger.buffersOnly ? NONE : this.#find(first, flow, bytes);
   }
 
   /** Releases the matched datagrams at the head of the flow. */

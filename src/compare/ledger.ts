@@ -7,6 +7,7 @@ import type { FlowTable } from '../flow/flow-table.js';
 import { flowText } from '../wire/addresses.js';
 import { FrameView } from '../wire/frame-view.js';
 import { parseFrame } from '../wire/parse.js';
+import { divergenceFrames } from './divergence-frames.js';
 import { HoldStore, NONE, Side } from './hold-store.js';
 import { LagEstimate } from './lag.js';
 import { ReleasedRecord } from './released-record.js';
@@ -41,6 +42,8 @@ export class Ledger {
   readonly unstorable = new Float64Array(2);
   /** The secondary's frames that repeat what is kept already. */
   duplicates = 0;
+  /** Nothing is compared: frames wait for a commit, and only a limit asks for it. */
+  buffersOnly = false;
 
   readonly #sink: ComparatorSink;
   #flowlessReported = false;
@@ -154,6 +157,7 @@ export class Ledger {
     secondaryBytes: Uint8Array,
     nowMs: number,
   ): void {
+    if (this.buffersOnly && reason !== 'limit') return;
     if (flow === NONE) {
       if (this.#flowlessReported) return;
       this.#flowlessReported = true;
@@ -163,14 +167,10 @@ export class Ledger {
     }
     const index = DIVERGENCE_REASONS.indexOf(reason);
     this.divergencesByReason[index] = this.divergencesByReason[index]! + 1;
-    this.#sink.diverged({
-      reason,
-      flow: flowText(view, false),
-      offset,
-      primaryBytes,
-      secondaryBytes,
-      atMs: nowMs,
-    });
+    this.#sink.diverged(
+      { reason, flow: flowText(view, false), offset, primaryBytes, secondaryBytes, atMs: nowMs },
+      () => divergenceFrames(this, reason, view, flow, nowMs),
+    );
   }
 
   /** A new epoch: what was reported may be reported anew. Flags of flows are the caller's. */

@@ -57,7 +57,7 @@ export class TcpComparator {
 
   primary(view: FrameView, flow: number, nowMs: number): Verdict {
     const flows = this.#flows;
-    if (flows.primaryFirst[flow] === NONE && !flows.has(flow, FlowFlag.BLOCKED)) {
+    if (flows.primaryFirst[flow] === NONE && !this.#isStuck(flow)) {
       const kept = flows.secondaryFirst[flow]!;
       if (this.#judge(view, flow, 0, nowMs) === Waiting.NOTHING) {
         if (kept !== NONE && view.payloadBytes > 0) {
@@ -83,8 +83,7 @@ export class TcpComparator {
     if (view.seqLength() > 0 || (view.tcpFlags & TcpFlag.RST) !== 0) this.#keep(view, flow, nowMs);
     else this.#keepAck(view, flow, nowMs);
     this.settle(flow, nowMs);
-    if (this.#flows.owedFrame[flow] !== NONE && !this.#flows.has(flow, FlowFlag.BLOCKED))
-      this.#owed.settle(flow);
+    if (this.#flows.owedFrame[flow] !== NONE && !this.#isStuck(flow)) this.#owed.settle(flow);
   }
 
   fromClient(view: FrameView, flow: number): void {
@@ -110,7 +109,7 @@ export class TcpComparator {
     const { store } = this.#ledger;
     const flows = this.#flows;
     for (;;) {
-      if (flows.has(flow, FlowFlag.BLOCKED)) return Waiting.COMMIT;
+      if (this.#isStuck(flow)) return Waiting.COMMIT;
       const frame = flows.primaryFirst[flow]!;
       if (frame === NONE) return Waiting.NOTHING;
       const view = this.#ledger.open(frame);
@@ -121,6 +120,11 @@ export class TcpComparator {
       this.#leave(view, flow, this.#reason(view, flow), heldMs);
       this.#ledger.dropFirst(frame, flow);
     }
+  }
+
+  /** Nothing of the flow leaves before a commit. */
+  #isStuck(flow: number): boolean {
+    return this.#ledger.buffersOnly || this.#flows.has(flow, FlowFlag.BLOCKED);
   }
 
   /** A held frame leaves unjudged: a loaded checkpoint covers it, or the secondary is gone. The caller forgets it. */

@@ -1,6 +1,12 @@
-import type { EpochGate } from '../checkpoint/ports.js';
+import type { CheckpointMode, EpochGate } from '../checkpoint/ports.js';
 import { Comparator } from '../compare/comparator.js';
-import type { ComparatorSink, CompareLimits, Divergence, ReleaseReason } from '../compare/verdict.js';
+import type {
+  ComparatorSink,
+  CompareLimits,
+  Divergence,
+  DivergenceFrame,
+  ReleaseReason,
+} from '../compare/verdict.js';
 import type { ColoError } from '../errors.js';
 import { FlowTable } from '../flow/flow-table.js';
 import type { FrameBatch, Link, LinkHandler, LinkState, VnetHeaderBytes } from '../link/link.js';
@@ -36,7 +42,8 @@ export interface DataPlaneParts {
   /** Keys the flow hash, so that clients cannot craft collisions. */
   readonly flowSeed: number;
   readonly events: {
-    diverged(divergence: Divergence): void;
+    /** As ComparatorSink.diverged. */
+    diverged(divergence: Divergence, frames: () => DivergenceFrame[]): void;
     linkChanged(side: Side, state: LinkState, reason: ColoError | undefined): void;
     /** Client frames with the guest's own source MAC were dropped since the last call: a loop, or a leaked twin. */
     looped(frames: number): void;
@@ -80,9 +87,9 @@ export class DataPlane implements EpochGate {
     const sink: ComparatorSink = {
       release: (bytes, offset, length, vnet, flow, reason, heldMs) =>
         this.#release(bytes, offset, length, vnet, flow, reason, heldMs),
-      diverged: (divergence) => {
+      diverged: (divergence, frames) => {
         this.counters.divergences[divergence.reason]++;
-        this.#events.diverged(divergence);
+        this.#events.diverged(divergence, frames);
       },
     };
     this.comparator = new Comparator(this.flows, parts.limits.compare, sink);
@@ -127,8 +134,9 @@ export class DataPlane implements EpochGate {
     this.links.client.flush();
   }
 
-  async commit(): Promise<void> {
+  async commit(mode: CheckpointMode = 'compare'): Promise<void> {
     this.comparator.commit(this.#clock.now());
+    this.comparator.buffersOnly = mode === 'periodic';
     this.mode = 'comparing';
     this.links.client.flush();
     this.#unpark();

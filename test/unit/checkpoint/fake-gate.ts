@@ -1,5 +1,5 @@
 /** A data plane for coordinator tests: writes down what it was told, in order, and answers when it may. */
-import type { EpochGate } from '../../../src/checkpoint/ports.js';
+import type { CheckpointMode, EpochGate } from '../../../src/checkpoint/ports.js';
 
 type Call = Exclude<keyof EpochGate, 'untaken'>;
 
@@ -10,13 +10,18 @@ export class FakeGate implements EpochGate {
   readonly stuck = new Set<Call | 'untaken'>();
   readonly broken = new Set<Call>();
   polls = 0;
+  /** What each epoch was to be. */
+  readonly modes: CheckpointMode[] = [];
   #waiters: Array<() => void> = [];
 
   closeGate = (): Promise<void> => this.#called('closeGate');
   openGate = (): Promise<void> => this.#called('openGate');
   secondaryStopped = (): Promise<void> => this.#called('secondaryStopped');
   primaryStopped = (): Promise<void> => this.#called('primaryStopped');
-  commit = (): Promise<void> => this.#called('commit');
+  commit = (mode: CheckpointMode): Promise<void> => {
+    this.modes.push(mode);
+    return this.#called('commit');
+  };
   abandon = (): Promise<void> => this.#called('abandon');
 
   async untaken(): Promise<{ primary: number; secondary: number }> {

@@ -53,6 +53,21 @@ export interface Divergence {
   readonly atMs: number;
 }
 
+/** A frame that takes part in a divergence, copied for people to look at. */
+export interface DivergenceFrame {
+  readonly side: 'primary' | 'secondary';
+  /** The beginning of the frame as that VM sent it, without vnet header. */
+  readonly bytes: Buffer;
+  /** Length of the whole frame. */
+  readonly wireBytes: number;
+  /** When it came, on the clock of `Divergence.atMs`. */
+  readonly atMs: number;
+  /** Where in `bytes` the compared payload starts, how long it is, and its position as `Divergence.offset` counts. */
+  readonly payloadAt: number;
+  readonly payloadBytes: number;
+  readonly position: number;
+}
+
 export interface ComparatorSink {
   /**
    * A frame of the primary may leave to the client now. Bytes are valid only during the call.
@@ -67,8 +82,11 @@ export interface ComparatorSink {
     reason: ReleaseReason,
     heldMs: number,
   ): void;
-  /** A checkpoint is needed. At most one call per flow and epoch. */
-  diverged(divergence: Divergence): void;
+  /**
+   * A checkpoint is needed. At most one call per flow and epoch. `frames` copies a bounded number of both sides'
+   * frames of the flow, oldest first of each side; to be called, if at all, before this returns.
+   */
+  diverged(divergence: Divergence, frames: () => DivergenceFrame[]): void;
 }
 
 /** Every limit of comparing, with its unit. */

@@ -18,6 +18,7 @@ export class MigrationStream {
   readonly #channel: DuplexChannel;
   readonly #endpoint: Endpoint;
   #lost: ColoError | null = null;
+  #ended = false;
   #wake: () => void = () => {};
   #writable: (() => void)[] = [];
   #full = false;
@@ -32,7 +33,11 @@ export class MigrationStream {
         this.#endpoint.push(chunk);
         this.#wake();
       },
-      ended: () => this.#lose('the peer has closed the migration channel'),
+      // Only reading ends: a secondary that is loading still says LOADED, and QEMU keeps its socket until then.
+      ended: () => {
+        this.#ended = true;
+        this.#wake();
+      },
       drained: () => this.#unblock(),
       closed: (error) => this.#lose(error?.message ?? 'the migration channel was closed'),
     });
@@ -101,6 +106,7 @@ export class MigrationStream {
       const value = attempt();
       if (value !== undefined) return value;
       if (this.#lost !== null) throw this.#lost;
+      if (this.#ended) throw new ColoError('COLO_ERR_CHANNEL_LOST', 'the peer sends no more');
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
       });

@@ -66,6 +66,20 @@ describe('the real pair between scripted VMs on a manual clock', () => {
     await world.close();
   });
 
+  it('a primary that dies while the secondary loads its state leaves a survivor with that state', async () => {
+    const world = await protectedWorld({ seed: 6, costs: { loadMs: 20 } });
+    const counter = world.client.count(ipv4, 60, 5);
+    await world.run(60);
+    const divergent = world.client.divergent(ipv4, 'rand');
+    expect(await world.run(5000, () => world.pair.status().phase === 'loading')).toBe(true);
+    const said = world.primary.guest.stack.state.services.lastRandom;
+    world.primary.kill();
+    await finish(world, [counter, divergent]);
+    expect(divergent.answer).toBe(said);
+    expect(world.pair.state).toBe('failed-over');
+    await world.close();
+  });
+
   it('the same seed is the same run', async () => {
     const trail: string[][] = [];
     for (let round = 0; round < 2; round++) {

@@ -154,8 +154,12 @@ async function main() {
   }
 
   const runFolder = new RunFolder();
-  for (const signal of ['SIGINT', 'SIGTERM']) {
-    process.once(signal, () => runFolder.end().then(() => process.exit(1)));
+  // Whatever ends the run early, nothing of it stays.
+  for (const event of ['SIGINT', 'SIGTERM', 'uncaughtException']) {
+    process.once(event, (reason) => {
+      if (reason instanceof Error) console.error(reason);
+      runFolder.end().then(() => process.exit(1));
+    });
   }
   const qemu = await findQemu(options.qemu, options.accel);
   const laboratory = { qemu, accelerator: options.accel, image: await guestImage() };

@@ -25,7 +25,9 @@ export class Monitor {
     this.#socket = socket;
     socket.on('error', () => {});
     socket.on('close', () => this.#ended());
-    readline.createInterface({ input: socket }).on('line', (line) => this.#take(JSON.parse(line)));
+    const lines = readline.createInterface({ input: socket });
+    lines.on('line', (line) => this.#take(JSON.parse(line)));
+    lines.on('error', () => {}); // it repeats the socket's
   }
 
   /** @returns {Promise<any>} QEMU's answer; rejects with its error text */

@@ -8,20 +8,18 @@ const KEPT_RUNS = 10;
 
 export class RunFolder {
   #undo = [];
+  #rigs = 0;
 
   constructor() {
     this.id = process.pid.toString(36);
     fs.mkdirSync(RUNS, { recursive: true });
     forgetOldRuns();
     this.root = fs.mkdtempSync(path.join(RUNS, `${new Date().toISOString().replace(/[:.]/g, '-')}-`));
-    this.#attempts = 0;
   }
-
-  #attempts;
 
   /** A folder for one rig's logs and one for its sockets (a socket's path has 107 bytes at most). */
   newFolders(name) {
-    const logs = path.join(this.root, `${++this.#attempts}-${name}`);
+    const logs = path.join(this.root, `${++this.#rigs}-${name}`);
     fs.mkdirSync(logs);
     const sockets = fs.mkdtempSync(path.join(os.tmpdir(), 'colo-lab-'));
     return { logs, sockets };

@@ -59,7 +59,8 @@ export class ProxyUnderTest {
 
   /** @returns {Promise<Metrics>} */
   async metrics() {
-    const { text } = await this.hostAgent.do('get', { url: `http://${HTTP_LISTEN}/metrics` });
+    const { status, text } = await this.hostAgent.do('get', { url: `http://${HTTP_LISTEN}/metrics` });
+    if (status !== 200) throw new Error(`/metrics answers ${status}: ${text}`);
     return new Metrics(text);
   }
 

@@ -15,6 +15,9 @@ export interface CapturedFrame {
   readonly atMs: number;
   /** Of the interface it was captured on: LINK_TYPE_ETHERNET and others. */
   readonly linkType: number;
+  /** pcapng: name of that interface, and the comment on the frame. */
+  readonly source?: string;
+  readonly comment?: string;
 }
 
 export interface Capture {

@@ -16,6 +16,8 @@ const BLOCK_BYTES_MIN = 12;
 const BLOCK_BYTES_MAX = 16 * 1024 * 1024;
 const INTERFACES_MAX = 4096;
 const OPTION_END = 0;
+const OPTION_COMMENT = 1;
+const OPTION_INTERFACE_NAME = 2;
 const OPTION_TIME_RESOLUTION = 9;
 const DEFAULT_UNITS_PER_MS = 1e3;
 
@@ -23,6 +25,7 @@ interface Interface {
   readonly linkType: number;
   readonly snapBytes: number;
   readonly unitsPerMs: number;
+  readonly name: string | undefined;
 }
 
 /** undefined when the file does not begin with a section header. */
@@ -110,24 +113,35 @@ class PcapngReader {
       linkType,
       snapBytes: this.#u32(body + 4),
       unitsPerMs: this.#unitsPerMs(body + 8, bodyEnd),
+      name: this.#text(body + 8, bodyEnd, OPTION_INTERFACE_NAME),
     });
     return undefined;
   }
 
-  /** From the option if_tsresol: a power of ten, or of two when the top bit is set. */
-  #unitsPerMs(options: number, end: number): number {
+  /** Where an option's value lies, or undefined. */
+  #option(options: number, end: number, wanted: number): { at: number; bytes: number } | undefined {
     let at = options;
     while (end - at >= 4) {
       const code = this.#u16(at);
       const bytes = this.#u16(at + 2);
-      if (code === OPTION_END || bytes > end - at - 4) break;
-      if (code === OPTION_TIME_RESOLUTION && bytes === 1) {
-        const resolution = this.#file[at + 4]!;
-        return ((resolution & 0x80) !== 0 ? 2 ** (resolution & 0x7f) : 10 ** resolution) / 1000;
-      }
-      at += 4 + bytes + ((4 - (bytes % 4)) % 4);
+      if (code === OPTION_END || bytes > end - at - 4) return undefined;
+      if (code === wanted) return { at: at + 4, bytes };
+      at += 4 + padded(bytes);
     }
-    return DEFAULT_UNITS_PER_MS;
+    return undefined;
+  }
+
+  #text(options: number, end: number, wanted: number): string | undefined {
+    const found = this.#option(options, end, wanted);
+    return found && this.#file.toString('utf8', found.at, found.at + found.bytes);
+  }
+
+  /** From the option if_tsresol: a power of ten, or of two when the top bit is set. */
+  #unitsPerMs(options: number, end: number): number {
+    const found = this.#option(options, end, OPTION_TIME_RESOLUTION);
+    if (found?.bytes !== 1) return DEFAULT_UNITS_PER_MS;
+    const resolution = this.#file[found.at]!;
+    return ((resolution & 0x80) !== 0 ? 2 ** (resolution & 0x7f) : 10 ** resolution) / 1000;
   }
 
   /** `fields`: timestamp high and low, captured length, original length. */
@@ -138,11 +152,14 @@ class PcapngReader {
     if (capturedBytes > CAPTURED_BYTES_MAX || capturedBytes > bodyEnd - data) {
       return `a packet of ${capturedBytes} bytes`;
     }
+    const comment = this.#text(data + padded(capturedBytes), bodyEnd, OPTION_COMMENT);
     this.#frames.push({
       bytes: this.#file.subarray(data, data + capturedBytes),
       wireBytes: Math.max(this.#u32(fields + 12), capturedBytes),
       atMs: (this.#u32(fields) * 2 ** 32 + this.#u32(fields + 4)) / source.unitsPerMs,
       linkType: source.linkType,
+      ...(source.name === undefined ? {} : { source: source.name }),
+      ...(comment === undefined ? {} : { comment }),
     });
     return undefined;
   }
@@ -163,4 +180,8 @@ class PcapngReader {
     });
     return undefined;
   }
+}
+
+function padded(bytes: number): number {
+  return bytes + ((4 - (bytes % 4)) % 4);
 }

@@ -4,6 +4,7 @@ import {
   type CompareLimits,
   DEFAULT_COMPARE_LIMITS,
   type Divergence,
+  type DivergenceFrame,
   type ReleaseReason,
 } from '../../../src/compare/verdict.js';
 import { FlowTable } from '../../../src/flow/flow-table.js';
@@ -36,6 +37,7 @@ export class Harness {
   readonly comparator: Comparator;
   readonly released: Released[] = [];
   readonly divergences: Divergence[] = [];
+  readonly divergenceFrames: DivergenceFrame[][] = [];
   nowMs = 1000;
   /** Frames carry a vnet header of this length in front. */
   vnetHeaderBytes: 0 | 10 = 0;
@@ -48,7 +50,10 @@ export class Harness {
         const copy = Buffer.from(bytes.subarray(offset - vnetHeaderBytes, offset + length));
         this.released.push({ bytes: copy, view: viewOf(copy, vnetHeaderBytes), reason, flow, heldMs });
       },
-      diverged: (divergence) => this.divergences.push(divergence),
+      diverged: (divergence, frames) => {
+        this.divergences.push(divergence);
+        this.divergenceFrames.push(frames());
+      },
     });
   }
 

@@ -1,0 +1,131 @@
+/**
+ * What is kept of divergences: the latest ones explained, in memory, and their frames in a ring of files. Both are
+ * bounded; under a flood of divergences a sample is explained and the rest counted.
+ */
+import type { Divergence, DivergenceFrame, DivergenceReason } from '../compare/verdict.js';
+import type { Clock } from '../system/clock.js';
+import { LineLimiter } from '../system/line-limiter.js';
+import type { CaptureRing } from './capture-ring.js';
+import { explanationText } from './evidence-text.js';
+import { explain } from './explain.js';
+
+/** Explained at once, and then per second. */
+const SAMPLE = { burstLines: 50, linesPerSecond: 10 };
+
+/** Plain data, as `/api/divergences` shows it; bytes are hexadecimal. */
+export interface ExplainedDivergence {
+  /** Counts from 1 with the process. */
+  readonly id: number;
+  /** Milliseconds since 1970. */
+  readonly wallMs: number;
+  readonly reason: DivergenceReason;
+  readonly flow: string;
+  readonly offset: number;
+  readonly summary: string;
+  readonly field: string | null;
+  readonly advice: string;
+  readonly before: string;
+  readonly primary: string;
+  readonly secondary: string;
+  /** File of the ring that has the frames; null without one. */
+  readonly file: string | null;
+}
+
+export interface EvidenceStatus {
+  /** Divergences seen, explained, and left out of the sample. */
+  readonly seen: number;
+  readonly explained: number;
+  readonly leftOut: number;
+  readonly writtenBytes: number;
+  /** Times a file could not be written; evidence pauses, service goes on. */
+  readonly writeFailures: number;
+}
+
+export interface EvidenceLimits {
+  /** Explained divergences kept in memory. */
+  readonly keptMax: number;
+}
+
+export class EvidenceLog {
+  readonly #clock: Clock;
+  readonly #limits: EvidenceLimits;
+  readonly #ring: CaptureRing | null;
+  readonly #sample: LineLimiter;
+  readonly #kept: ExplainedDivergence[] = [];
+  #seen = 0;
+  #explained = 0;
+
+  constructor(clock: Clock, limits: EvidenceLimits, ring: CaptureRing | null) {
+    this.#clock = clock;
+    this.#limits = limits;
+    this.#ring = ring;
+    this.#sample = new LineLimiter(clock, SAMPLE);
+  }
+
+  /** The divergence explained, or null when it is left out of the sample. `frames` as ComparatorSink.diverged. */
+  record(divergence: Divergence, frames: () => DivergenceFrame[]): ExplainedDivergence | null {
+    this.#seen++;
+    if (this.#sample.take() < 0) return null;
+    this.#explained++;
+    const copies = frames();
+    const { summary, field, advice, before, primary, secondary } = explain(divergence, copies);
+    const wallOffsetMs = this.#clock.wallMs() - this.#clock.now();
+    const one: ExplainedDivergence = {
+      id: this.#seen,
+      wallMs: divergence.atMs + wallOffsetMs,
+      reason: divergence.reason,
+      flow: divergence.flow,
+      offset: divergence.offset,
+      summary,
+      field: field ?? null,
+      advice,
+      before: hex(before),
+      primary: hex(primary),
+      secondary: hex(secondary),
+      file: this.#ring?.currentFile ?? null,
+    };
+    this.#kept.push(one);
+    if (this.#kept.length > this.#limits.keptMax) this.#kept.shift();
+    this.#write(one, copies, wallOffsetMs);
+    return one;
+  }
+
+  /** Latest first. */
+  latest(countMax = this.#limits.keptMax): ExplainedDivergence[] {
+    return this.#kept.slice(-countMax).reverse();
+  }
+
+  status(): EvidenceStatus {
+    return {
+      seen: this.#seen,
+      explained: this.#explained,
+      leftOut: this.#seen - this.#explained,
+      writtenBytes: this.#ring?.writtenBytes ?? 0,
+      writeFailures: this.#ring?.failures ?? 0,
+    };
+  }
+
+  async close(): Promise<void> {
+    await this.#ring?.close();
+  }
+
+  #write(one: ExplainedDivergence, frames: readonly DivergenceFrame[], wallOffsetMs: number): void {
+    const ring = this.#ring;
+    if (ring === null) return;
+    const text = explanationText(one);
+    for (const [index, frame] of frames.entries()) {
+      const verdict = `#${one.id} ${frame.side}: ${one.reason}`;
+      ring.write({
+        source: frame.side,
+        wallMs: frame.atMs + wallOffsetMs,
+        bytes: frame.bytes,
+        wireBytes: frame.wireBytes,
+        comment: index === 0 ? `${verdict}\n${text}` : verdict,
+      });
+    }
+  }
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
+}

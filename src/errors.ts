@@ -26,9 +26,11 @@ export const ERROR_CODES = {
   COLO_ERR_CHANNEL_LOST: 'the migration channel was closed',
   COLO_ERR_PHASE_LIMIT: 'a phase of the checkpoint ran out of time',
   COLO_ERR_CHECKPOINT: 'a checkpoint was asked for and cannot be taken, or was given up',
+  COLO_ERR_CONTROL: 'the control socket of a running proxy cannot be reached',
   COLO_ERR_ADDON: 'the native addon is missing or does not fit this Node.js',
   COLO_ERR_HTTP_LISTEN: 'the admin address cannot be listened on',
   COLO_ERR_CAPTURE: 'a file is no packet capture this can read (pcap, pcapng)',
+  COLO_ERR_EVIDENCE: 'evidence or a recording could not be written',
   COLO_ERR_RUNTIME_DIR: 'the runtime directory cannot be made or used',
 } as const;
 

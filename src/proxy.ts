@@ -3,6 +3,8 @@ import { randomInt } from 'node:crypto';
 import { DEFAULT_CHECKPOINT_LIMITS } from './checkpoint/limits.js';
 import { type Config, clientLinkUrl, runtimeMode } from './config/derive.js';
 import { ColoError } from './errors.js';
+import { CaptureRing } from './evidence/capture-ring.js';
+import { EvidenceLog } from './evidence/evidence-log.js';
 import { createLink, type LinkRole } from './link/factory.js';
 import { interfaceMtus, mtuProblems } from './link/interface-mtus.js';
 import type { Link } from './link/link.js';
@@ -12,9 +14,10 @@ import {
   FRAME_OVERHEAD_BYTES,
   type LinkOptions,
 } from './link/options.js';
+import { type ActionArguments, runAction } from './pair/actions.js';
 import { Pair } from './pair/pair.js';
 import type { PairStatus } from './pair/status.js';
-import { upstreamDialect } from './protocol/dialect-upstream.js';
+import { dialectChoice } from './protocol/dialects.js';
 import { groupId, userId } from './system/accounts.js';
 import { type Address, parseAddress } from './system/channel.js';
 import { realClock } from './system/clock.js';
@@ -24,8 +27,10 @@ import { socketTransport } from './system/socket-channel.js';
 
 export interface RunningProxy {
   status(): PairStatus;
-  /** Asks for a checkpoint; ignored without protection. */
-  requestCheckpoint(): void;
+  /** Latest explained divergences. */
+  readonly evidence: EvidenceLog;
+  /** Does what an operator asks for: see pair/actions.ts. */
+  act(verb: string, args: ActionArguments): Promise<Readonly<Record<string, unknown>>>;
   /** Ends protection in the primary's favour, releases what is held, closes and undoes everything. */
   stop(): Promise<void>;
 }
@@ -52,6 +57,7 @@ export async function startProxy(config: Config, options: { log: Log }): Promise
   for (const problem of mtuProblems(interfaces)) log.error({ code: 'COLO_ERR_MTU' }, problem);
   const mtuBytes = interfaces.find((one) => one.mtuBytes !== null)?.mtuBytes ?? DEFAULT_MTU_BYTES;
   const linkOptions = linkOptionsOf(config, mtuBytes);
+  const evidence = evidenceOf(config, log);
   const pair = new Pair({
     name: config.name,
     links: {
@@ -65,7 +71,7 @@ export async function startProxy(config: Config, options: { log: Log }): Promise
       connect: addressOf(config.migration.connect),
       socket: { mode: SOCKET_MODE, ...(group === undefined ? {} : { group }) },
     },
-    dialect: upstreamDialect,
+    dialect: dialectChoice(config.checkpoint.dialect),
     transport: socketTransport,
     clock: realClock,
     log,
@@ -85,6 +91,7 @@ export async function startProxy(config: Config, options: { log: Log }): Promise
     },
     failoverAuto: config.failover.auto,
     flowSeed: randomInt(2 ** 31),
+    evidence,
   });
   try {
     await pair.start();
@@ -94,9 +101,29 @@ export async function startProxy(config: Config, options: { log: Log }): Promise
   }
   return {
     status: () => pair.status(),
-    requestCheckpoint: () => pair.requestCheckpoint('operator'),
-    stop: () => pair.stop(),
+    evidence,
+    act: (verb, args) => runAction(pair, verb, args),
+    stop: async () => {
+      await pair.stop();
+      await evidence.close();
+    },
   };
+}
+
+function evidenceOf(config: Config, log: Log): EvidenceLog {
+  const { directory, bytesMax, ageMsMax, keptMax } = config.evidence;
+  const ring =
+    bytesMax === 0
+      ? null
+      : new CaptureRing({
+          directory,
+          prefix: 'divergence',
+          application: `colo-proxy ${config.name}`,
+          limits: { bytesMax, ageMsMax },
+          clock: realClock,
+          failed: (error) => log.error({ code: error.code }, `evidence pauses: ${error.message}`),
+        });
+  return new EvidenceLog(realClock, { keptMax }, ring);
 }
 
 /** `mtuBytes`: of the first interface that exists (the client side's bridge, as a rule); the VMs' side follows it. */

@@ -78,11 +78,15 @@ function collect(value: string, before: readonly string[]): readonly string[] {
   return [...before, value];
 }
 
-/** Throws COLO_ERR_CONFIG with one line for each problem, COLO_ERR_USAGE for a malformed flag. */
-export function configOf(options: ConfigOptions, env: NodeJS.ProcessEnv): Config {
+/** `withoutLinks`: for commands that only talk to a running proxy. Throws COLO_ERR_CONFIG with one line for each problem, COLO_ERR_USAGE for a malformed flag. */
+export function configOf(
+  options: ConfigOptions,
+  env: NodeJS.ProcessEnv,
+  { withoutLinks = false } = {},
+): Config {
   const named = options.config ?? env.COLO_PROXY_CONFIG;
   const file = named ?? (existsSync(DEFAULT_CONFIG_FILE) ? DEFAULT_CONFIG_FILE : undefined);
-  return loadConfig({ file, env, flags: flagsOf(options), checks: [linkChecks] });
+  return loadConfig({ file, env, flags: flagsOf(options), checks: [linkChecks], withoutLinks });
 }
 
 /** `--set` first: a flag with a name of its own says it more plainly. */

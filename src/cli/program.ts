@@ -81,6 +81,20 @@ export function buildProgram(io: Io, setExitCode: (code: number) => void): Comma
       },
     );
 
+  addConfigOptions(program.command('checkpoint'))
+    .description('take a checkpoint now and wait for it, or change how a running proxy takes them')
+    .addOption(new Option('--mode <MODE>', 'from now on').choices(['compare', 'periodic']))
+    .option('--period <MS>', 'interval of mode periodic; longest interval of mode compare, 0 for none')
+    .action(async (options: ConfigOptions & { mode?: string; period?: string }) => {
+      const { control } = await import('./control.js');
+      const { mode, period } = options;
+      const answer = await control(configOf(options, io.env, { withoutLinks: true }), 'checkpoint', {
+        ...(mode === undefined ? {} : { mode }),
+        ...(period === undefined ? {} : { periodMs: period }),
+      });
+      io.out(`${JSON.stringify(answer)}\n`);
+    });
+
   program
     .command('version')
     .description('print the version')

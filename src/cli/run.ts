@@ -4,6 +4,7 @@ import { AdminServer } from '../observe/http.js';
 import { createLog } from '../observe/log.js';
 import { startProxy } from '../proxy.js';
 import { realClock, sleep } from '../system/clock.js';
+import { controlSocket } from './control.js';
 import { productVersion } from './version.js';
 
 /** A stop that takes longer is cut short: links and sockets close with the process. */
@@ -23,14 +24,26 @@ export async function run(config: Config): Promise<number> {
       : new AdminServer({
           listen: config.http.listen,
           status: () => proxy.status(),
+          divergences: () => proxy.evidence.latest(),
           log,
           clock: realClock,
           build: { version },
         });
   await admin?.open();
+  const control = new AdminServer({
+    listen: `unix:${controlSocket(config)}`,
+    status: () => proxy.status(),
+    divergences: () => proxy.evidence.latest(),
+    log,
+    clock: realClock,
+    build: { version },
+    act: (verb, args) => proxy.act(verb, args),
+    socketMode: 0o600,
+  });
+  await control.open();
 
   log.info({ signal: await signal }, 'stopping');
-  const stopped = Promise.all([proxy.stop(), admin?.close()]).then(() => true);
+  const stopped = Promise.all([proxy.stop(), admin?.close(), control.close()]).then(() => true);
   const inTime = await Promise.race([stopped, sleep(realClock, STOP_MS_MAX).then(() => false)]);
   if (inTime) log.info({}, 'stopped');
   else log.error({ stopMsMax: STOP_MS_MAX }, 'stopping took too long and was cut short');

@@ -9,6 +9,7 @@ export type Config = ParsedConfig & {
   secondary: Vm;
   runtime: { directory: string };
   migration: { listen: string; connect: string };
+  evidence: { directory: string };
 };
 
 export const RUNTIME_DIRECTORY_PARENT = '/run/colo-proxy';
@@ -34,6 +35,7 @@ export function deriveConfig(parsed: ParsedConfig): Config {
       listen: parsed.migration.listen ?? inDirectory('migrate.sock'),
       connect: parsed.migration.connect ?? inDirectory('incoming.sock'),
     },
+    evidence: { ...parsed.evidence, directory: parsed.evidence.directory ?? `${directory}/evidence` },
   };
 }
 

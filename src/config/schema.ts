@@ -192,10 +192,19 @@ export const configSchema = z.strictObject({
         1_000_000_000_000,
         'max-bandwidth of the migration channel',
       ),
+      mode: z
+        .enum(['compare', 'periodic'])
+        .default('compare')
+        .describe('compare: on demand; periodic: nothing is compared, output waits for the next checkpoint'),
+      periodicMs: milliseconds(100, 1, 'Mode periodic: from the end of a checkpoint to the next'),
+      adaptive: flag(true, 'Mode compare: periodic by itself while the outputs never agree'),
+      adaptivePeriodMsMin: milliseconds(20, 1, 'Shortest interval chosen then; about 1.4 times the pause'),
       dialect: z
-        .enum(['upstream'])
+        .enum(['upstream', 'auto', 'v8', 'v9', 'v15'])
         .default('upstream')
-        .describe('Dialect of the checkpoint protocol: what released QEMUs speak'),
+        .describe(
+          'Dialect of the checkpoint protocol. upstream: released QEMUs; the others: the patch series before; auto: upstream or v8, by what the VMs say',
+        ),
     })
     .prefault({}),
 
@@ -226,6 +235,26 @@ export const configSchema = z.strictObject({
         .refine(isListenAddress, 'must be HOST:PORT, unix:PATH or off')
         .default('127.0.0.1:9120')
         .describe('Admin address with metrics, health and status: HOST:PORT, unix:PATH or off'),
+    })
+    .prefault({}),
+
+  evidence: z
+    .strictObject({
+      directory: z
+        .string()
+        .regex(/^\/[^\s,]*$/, 'must be an absolute path without whitespace or comma')
+        .optional()
+        .describe(
+          'Where frames of divergences are kept, as pcapng. Default: evidence in the runtime directory',
+        ),
+      bytesMax: bytes(16 * MIB, 0, 1024 * GIB, 'All files of the ring together; 0: write none'),
+      ageMsMax: milliseconds(
+        7 * 86_400_000,
+        60_000,
+        'Files older than this are removed when the next is begun',
+        365 * 86_400_000,
+      ),
+      keptMax: count(200, 1, 10_000, 'Explained divergences kept in memory'),
     })
     .prefault({}),
 

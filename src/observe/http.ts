@@ -1,11 +1,13 @@
 /**
- * The admin address: GET /metrics, /healthz, /readyz, /api/status. Losing it, or never getting it, ends
+ * The admin address: GET /metrics, /healthz, /readyz, /api/status; where actions are allowed, POST /api/VERB. Losing it, or never getting it, ends
  * nothing: the address is tried again until the proxy stops.
  */
-import { lstatSync, unlinkSync } from 'node:fs';
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { ColoError } from '../errors.js';
+import type { ExplainedDivergence } from '../evidence/evidence-log.js';
+import type { ActionArguments } from '../pair/actions.js';
 import type { PairStatus } from '../pair/status.js';
 import type { Clock, Timer } from '../system/clock.js';
 import type { Log } from '../system/log.js';
@@ -20,6 +22,12 @@ export interface AdminOptions {
   readonly log: Log;
   readonly clock: Clock;
   readonly build: BuildInfo;
+  /** For GET /api/divergences; latest first. */
+  readonly divergences?: () => readonly ExplainedDivergence[];
+  /** What POST /api/VERB does; absent: nothing may be asked. Give it to a unix socket: its file mode says who may. */
+  readonly act?: (verb: string, args: ActionArguments) => Promise<Readonly<Record<string, unknown>>>;
+  /** File mode of a unix socket. Default: what the umask leaves. */
+  readonly socketMode?: number;
 }
 
 const LIMITS = {
@@ -54,6 +62,14 @@ export class AdminServer {
       ['/metrics', async () => ({ code: 200, type: metrics.contentType, body: await metrics.scrape() })],
       ['/healthz', () => ({ code: 200, type: TEXT, body: 'ok\n' })],
       ['/readyz', () => readiness(options.status())],
+      [
+        '/api/divergences',
+        () => ({
+          code: 200,
+          type: 'application/json',
+          body: `${JSON.stringify({ seen: options.status().evidence.seen, divergences: options.divergences?.() ?? [] })}\n`,
+        }),
+      ],
       ['/api/status', () => ({ code: 200, type: 'application/json', body: statusJson(options.status()) })],
     ]);
     this.#server = createServer(
@@ -125,6 +141,8 @@ export class AdminServer {
         resolve();
       });
     });
+    const { socketMode } = this.#options;
+    if (address.path !== undefined && socketMode !== undefined) chmodSync(address.path, socketMode);
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -146,6 +164,12 @@ export class AdminServer {
 
   #answer(request: IncomingMessage, response: ServerResponse): Answer | Promise<Answer> {
     const path = (request.url ?? '/').replace(/\?.*$/s, '');
+    const { act } = this.#options;
+    const verb = /^\/api\/([a-z-]+)$/.exec(path)?.[1];
+    if (request.method === 'POST' && act !== undefined && verb !== undefined && !this.#routes.has(path)) {
+      response.shouldKeepAlive = false; // a body may follow, which nobody reads
+      return acted(act(verb, argumentsOf(request.url ?? '')));
+    }
     const route = this.#routes.get(path);
     if (route === undefined) {
       return {
@@ -160,6 +184,27 @@ export class AdminServer {
       return { code: 405, type: TEXT, body: 'only GET and HEAD\n' };
     }
     return route();
+  }
+}
+
+/** The query's names and values; of a name given twice the last. */
+function argumentsOf(url: string): ActionArguments {
+  return Object.fromEntries(new URLSearchParams(/\?(.*)$/s.exec(url)?.[1] ?? ''));
+}
+
+/** 200 with what came of it; 400 for a wrong question, 409 for what cannot be done now. */
+async function acted(action: Promise<Readonly<Record<string, unknown>>>): Promise<Answer> {
+  const type = 'application/json';
+  try {
+    return { code: 200, type, body: `${JSON.stringify(await action)}\n` };
+  } catch (error) {
+    if (!(error instanceof ColoError)) throw error;
+    const { code, message } = error;
+    return {
+      code: code === 'COLO_ERR_USAGE' ? 400 : 409,
+      type,
+      body: `${JSON.stringify({ code, message })}\n`,
+    };
   }
 }
 

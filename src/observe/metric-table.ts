@@ -1,4 +1,5 @@
 /** Every metric of a pair and where its numbers come from. Names, units and labels are part of the interface. */
+import { CHECKPOINT_MODES } from '../checkpoint/ports.js';
 import type { LinkStatus, PairStatus } from '../pair/status.js';
 import type { Histogram } from '../system/histogram.js';
 
@@ -93,7 +94,52 @@ export const METRICS: readonly (NumberMetric | HistogramMetric)[] = [
     labelNames: [],
     read: (status) => [{ value: status.checkpointsFailed }],
   },
+  count(
+    'checkpoints_put_off_total',
+    'Checkpoints put off because a VM had not taken its frames.',
+    (s) => s.checkpointsPutOff,
+  ),
+  count(
+    'frames_maybe_lost_total',
+    'Client frames a VM had not taken when it was stopped.',
+    (s) => s.framesMaybeLost,
+  ),
+  oneHot(
+    'checkpoint_mode',
+    'How output is handled: 1 for the mode that holds.',
+    'mode',
+    CHECKPOINT_MODES,
+    (s) => s.checkpointPlan.mode,
+  ),
+  gauge('checkpoint_mode_adapted', 'Whether the mode came by itself: the outputs never agree.', (s) =>
+    Number(s.checkpointPlan.adapted),
+  ),
+  gauge(
+    'checkpoint_period_seconds',
+    'Interval in mode periodic, longest one in mode compare; 0: none.',
+    (s) => s.checkpointPlan.periodMs / 1000,
+  ),
+  {
+    kind: 'counter',
+    name: 'colo_proxy_sync_points_total',
+    help: 'Words of the checkpoint protocol that passed on the migration channel.',
+    labelNames: ['word'],
+    read: (status) =>
+      Object.entries(status.syncPoints).map(([word, seen]) => ({ labels: { word }, value: seen.count })),
+  },
   perKey('failovers_total', 'VMs lost while the other went on.', 'kind', (s) => s.failovers),
+  count('evidence_divergences_total', 'Divergences explained and kept.', (s) => s.evidence.explained),
+  count(
+    'evidence_left_out_total',
+    'Divergences that were only counted, because there were too many at once.',
+    (s) => s.evidence.leftOut,
+  ),
+  count('evidence_written_bytes_total', 'Bytes of evidence written.', (s) => s.evidence.writtenBytes),
+  count(
+    'evidence_write_failures_total',
+    'Times evidence could not be written.',
+    (s) => s.evidence.writeFailures,
+  ),
   gauge(
     'last_checkpoint_state_bytes',
     'Bytes of state the last checkpoint carried; 0 before the first.',
@@ -124,6 +170,10 @@ function gauge(name: string, help: string, read: (status: PairStatus) => number)
     labelNames: [],
     read: (status) => [{ value: read(status) }],
   };
+}
+
+function count(name: string, help: string, read: (status: PairStatus) => number): NumberMetric {
+  return { ...gauge(name, help, read), kind: 'counter' };
 }
 
 function oneHot(

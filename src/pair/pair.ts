@@ -4,57 +4,29 @@
  * Events come from four places (QMP of both VMs, the relay, the coordinator, the data plane) in any order. What
  * changes the pair's state runs one step at a time (`#serially`), and every step looks at the state anew.
  */
-import { Coordinator } from '../checkpoint/coordinator.js';
-import type { CheckpointLimits } from '../checkpoint/limits.js';
-import type { CheckpointCause, Phase } from '../checkpoint/ports.js';
+import { type CheckpointPlan, Coordinator } from '../checkpoint/coordinator.js';
+import type { CheckpointCause, CheckpointMode, CheckpointRecord, Phase } from '../checkpoint/ports.js';
 import { type ChannelEvent, Relay } from '../checkpoint/relay.js';
-import type { Divergence, DivergenceReason } from '../compare/verdict.js';
-import { DataPlane, type DataPlaneLimits, type Side } from '../dataplane/data-plane.js';
-import { asColoError, type ColoError } from '../errors.js';
+import type { Divergence, DivergenceFrame, DivergenceReason } from '../compare/verdict.js';
+import { DataPlane, type Side } from '../dataplane/data-plane.js';
+import { asColoError } from '../errors.js';
+import { EvidenceLog } from '../evidence/evidence-log.js';
 import { Announcer } from '../failover/announce.js';
 import { primaryLostRule } from '../failover/rules.js';
-import type { Link, LinkState } from '../link/link.js';
-import type { Dialect } from '../protocol/dialect.js';
-import { type Address, type ListenOptions, showAddress, type Transport } from '../system/channel.js';
+import { showAddress } from '../system/channel.js';
 import type { Clock, Timer } from '../system/clock.js';
-import { LineLimiter } from '../system/line-limiter.js';
 import type { Log } from '../system/log.js';
 import { PairHistory } from './history.js';
+import { Narrator } from './narrator.js';
+import type { PairParts } from './parts.js';
 import { snapshot } from './snapshot.js';
 import type { PairStatus, ProtectionState } from './status.js';
-import { Vm, type VmLimits } from './vm.js';
+import { Vm } from './vm.js';
 
-export interface PairLimits {
-  readonly dataPlane: DataPlaneLimits;
-  readonly checkpoint: CheckpointLimits;
-  readonly vm: VmLimits;
-  readonly bandwidthBytesPerSecondMax: number;
-  /** Pause before protection is tried again after it could not begin, and between two looks at a migration. */
-  readonly protectRetryMs: number;
-  readonly announceCount: number;
-  readonly announceEveryMs: number;
-}
+export type { PairLimits, PairParts } from './parts.js';
 
-export interface PairParts {
-  readonly name: string;
-  readonly links: Readonly<Record<Side, Link>>;
-  readonly qmp: { readonly primary: Address; readonly secondary: Address };
-  /** Where the primary migrates to (the relay listens there), and where the secondary waits. */
-  readonly migration: {
-    readonly listen: Address;
-    readonly connect: Address;
-    readonly socket?: ListenOptions;
-  };
-  readonly dialect: Dialect;
-  readonly transport: Transport;
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly limits: PairLimits;
-  /** False: a VM's death is reported and nothing is promoted. */
-  readonly failoverAuto: boolean;
-  /** Keys the flow hash. */
-  readonly flowSeed: number;
-}
+/** Without a configured log of evidence. */
+const EVIDENCE_KEPT_MAX = 50;
 
 const CAUSE_OF_DIVERGENCE: Readonly<Partial<Record<DivergenceReason, CheckpointCause>>> = {
   'primary-only': 'one-sided',
@@ -70,12 +42,12 @@ export class Pair {
   readonly relay: Relay;
   readonly coordinator: Coordinator;
   readonly history = new PairHistory();
+  readonly evidence: EvidenceLog;
   readonly #parts: PairParts;
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #announcer: Announcer;
-  readonly #divergenceLines: LineLimiter;
-  readonly #loopLines: LineLimiter;
+  readonly #narrator: Narrator;
 
   #state: ProtectionState = 'unprotected';
   /** The first LOADED of this secondary was committed: it may be promoted. */
@@ -86,7 +58,8 @@ export class Pair {
   #protectTimer: Timer | null = null;
   #channelOpen = false;
   #channelWaiters: (() => void)[] = [];
-  readonly #linkProblems: Partial<Record<Side, string>> = {};
+  /** The carrying VM's guest has shut down: what ends now was meant to end (trap T32). */
+  #guestIsDown = false;
   #steps: Promise<void> = Promise.resolve();
 
   constructor(parts: PairParts) {
@@ -94,15 +67,18 @@ export class Pair {
     this.#log = parts.log;
     this.#clock = parts.clock;
     const { clock, limits, migration } = parts;
+    this.evidence = parts.evidence ?? new EvidenceLog(clock, { keptMax: EVIDENCE_KEPT_MAX }, null);
+    this.#narrator = new Narrator(clock, parts.log);
     this.dataPlane = new DataPlane({
       links: parts.links,
       clock,
       limits: limits.dataPlane,
       flowSeed: parts.flowSeed,
       events: {
-        diverged: (divergence) => this.#diverged(divergence),
-        linkChanged: (side, state, reason) => this.#linkChanged(side, state, reason),
-        looped: (frames) => this.#looped(frames),
+        diverged: (divergence, frames) => this.#diverged(divergence, frames),
+        linkChanged: (side, state, reason) =>
+          this.#narrator.linkChanged(side, parts.links[side].url, state, reason),
+        looped: (frames) => this.#narrator.looped(frames),
       },
     });
     this.primary = this.#vm('primary');
@@ -114,7 +90,11 @@ export class Pair {
       dialect: parts.dialect,
       transport: parts.transport,
       ...(migration.socket === undefined ? {} : { socket: migration.socket }),
-      onWord: (direction, word) => this.coordinator.wordSeen(direction, word),
+      onWord: (direction, word) => {
+        this.#narrator.syncPoint(direction, word, this.coordinator.phase);
+        return this.coordinator.wordSeen(direction, word);
+      },
+      onDialect: (name) => this.#log.info({ dialect: name }, `the VMs speak ${name}`),
       onChannel: (event, detail) => this.#channelChanged(event, detail),
       onViolation: (error) => this.#log.error({ code: error.code }, `migration channel: ${error.message}`),
     });
@@ -132,10 +112,9 @@ export class Pair {
           this.#log.debug({ ...record }, 'checkpoint done');
         },
         checkpointFailed: (phase, reason, waitedMs) =>
-          this.#log.warn(
-            { phase, waitedMs: Math.round(waitedMs), code: reason.code },
-            `checkpoint not completed: ${reason.message}`,
-          ),
+          this.#narrator.checkpointFailed(phase, reason, waitedMs),
+        modeChanged: (plan, why) => this.#narrator.modeChanged(plan, why),
+        guestShutDown: () => this.#guestShutDown('primary', 'guest-shutdown on the migration channel'),
         phaseLimit: (phase, waitedMs) => this.#phaseLimit(phase, waitedMs),
       },
     });
@@ -143,8 +122,6 @@ export class Pair {
       { clock, count: limits.announceCount, everyMs: limits.announceEveryMs },
       (frame) => this.dataPlane.announce(frame),
     );
-    this.#divergenceLines = new LineLimiter(clock, { burstLines: 10, linesPerSecond: 1 });
-    this.#loopLines = new LineLimiter(clock, { burstLines: 1, linesPerSecond: 0.1 });
   }
 
   /** Opens links, monitors and the relay; what is absent is waited for. Rejects when something can never work. */
@@ -172,9 +149,14 @@ export class Pair {
     await this.dataPlane.close();
   }
 
-  /** Asks for a checkpoint now; ignored without protection. */
-  requestCheckpoint(cause: CheckpointCause): void {
-    this.coordinator.request(cause);
+  /** Takes a checkpoint now. Rejects with COLO_ERR_CHECKPOINT when there can be none, or it was given up. */
+  checkpoint(): Promise<CheckpointRecord> {
+    return this.coordinator.take();
+  }
+
+  /** Changes how checkpoints are taken from the next one on, which follows at once. Throws COLO_ERR_USAGE. */
+  chooseCheckpoints(change: { readonly mode?: CheckpointMode; readonly periodMs?: number }): CheckpointPlan {
+    return this.coordinator.choose(change);
   }
 
   get state(): ProtectionState {
@@ -188,6 +170,7 @@ export class Pair {
   // --- protection -------------------------------------------------------------------------------------------
 
   async #vmConnected(role: 'primary' | 'secondary'): Promise<void> {
+    if (role === this.dataPlane.carrier) this.#guestIsDown = false;
     if (role === 'secondary' && this.dataPlane.carrier === 'primary' && !this.#isProtecting()) {
       const { status } = await this.secondary.status();
       this.#secondaryFresh = status === 'inmigrate';
@@ -301,6 +284,7 @@ export class Pair {
 
   async #vmDied(role: 'primary' | 'secondary'): Promise<void> {
     if (this.#stopping) return;
+    if (this.#guestIsDown && role === this.dataPlane.carrier) return this.#guestEnded();
     if (role === 'secondary') {
       this.#secondaryFresh = false;
       if (this.dataPlane.carrier === 'secondary')
@@ -350,7 +334,9 @@ export class Pair {
     this.#protectTimer?.cancel();
     this.relay.closeChannel();
     if (!secondaryDied) await this.secondary.quit();
-    const left = this.primary.leaveColo().catch((error: unknown) => {
+    // A guest that is down stays down: leaving COLO would run it again.
+    const leaving = this.#guestIsDown ? Promise.resolve() : this.primary.leaveColo();
+    const left = leaving.catch((error: unknown) => {
       const problem = asColoError(error, 'COLO_ERR_QMP_COMMAND', 'x-colo-lost-heartbeat on the primary');
       this.#log.error({ code: problem.code }, problem.message);
     });
@@ -371,6 +357,31 @@ export class Pair {
     this.#serially('COLO_EXIT', () => this.#protectionBroke(`COLO_EXIT of the ${role}: ${reason}`));
   }
 
+  /**
+   * A guest that shuts itself down is no failure. The primary's decides for both: the secondary ends with it, and
+   * nobody is promoted. The secondary's alone has run ahead, or has diverged: a checkpoint decides.
+   */
+  #guestShutDown(role: 'primary' | 'secondary', reason: string): void {
+    this.#log.info({ vm: role, reason }, `the guest of the ${role} has shut down`);
+    if (role !== this.dataPlane.carrier) {
+      this.coordinator.request('vm');
+      return;
+    }
+    this.#guestIsDown = true;
+    this.#serially('guest shutdown', () => this.#guestEnded());
+  }
+
+  async #guestEnded(): Promise<void> {
+    if (this.#isProtecting() && !this.#stopping) await this.#primaryGoesOn('the guest has shut down', false);
+  }
+
+  /** The other VM follows by loading a checkpoint. */
+  #guestRebooted(role: 'primary' | 'secondary'): void {
+    this.#log.info({ vm: role }, `the guest of the ${role} reboots`);
+    if (role === this.dataPlane.carrier) this.#guestIsDown = false;
+    this.coordinator.request('vm');
+  }
+
   // --- plumbing ---------------------------------------------------------------------------------------------
 
   #vm(role: 'primary' | 'secondary'): Vm {
@@ -386,43 +397,22 @@ export class Pair {
         connected: () => this.#serially(`${role} connected`, () => this.#vmConnected(role)),
         died: () => this.#serially(`${role} died`, () => this.#vmDied(role)),
         coloExit: (reason) => this.#coloExited(role, reason),
+        guestShutDown: (reason) => this.#guestShutDown(role, reason),
+        guestRebooted: () => this.#guestRebooted(role),
       },
     });
   }
 
-  #diverged(divergence: Divergence): void {
+  #diverged(divergence: Divergence, frames: () => DivergenceFrame[]): void {
     this.history.lastDivergence = divergence;
-    const leftOut = this.#divergenceLines.take();
-    if (leftOut >= 0) {
-      const { reason, flow, offset } = divergence;
-      this.#log.info({ reason, flow, offset, leftOut }, 'the VMs diverged: asking for a checkpoint');
-    }
+    const explained = this.evidence.record(divergence, frames);
+    if (this.coordinator.plan.mode === 'compare') this.#narrator.diverged(divergence, explained?.summary);
     this.coordinator.request(CAUSE_OF_DIVERGENCE[divergence.reason] ?? 'divergence');
-  }
-
-  #looped(frames: number): void {
-    const leftOut = this.#loopLines.take();
-    if (leftOut < 0) return;
-    const text =
-      "frames with the guest's own MAC came from the client side and were dropped: a loop, or a second guest";
-    this.#log.warn({ frames, leftOut }, text);
   }
 
   /** What a link waits for, for people; empty when it is up. */
   linkProblem(side: Side): string {
-    return this.#linkProblems[side] ?? '';
-  }
-
-  /** A link that is waited for says why once, not at every attempt. */
-  #linkChanged(side: Side, state: LinkState, reason: ColoError | undefined): void {
-    const { url } = this.#parts.links[side];
-    if (state === 'up') {
-      delete this.#linkProblems[side];
-      this.#log.info({ side, url, state }, 'link up');
-    } else if (reason !== undefined && this.#linkProblems[side] !== reason.message) {
-      this.#linkProblems[side] = reason.message;
-      this.#log.warn({ side, url, state, code: reason.code }, reason.message);
-    }
+    return this.#narrator.linkProblem(this.#parts.links[side].url);
   }
 
   #setState(state: ProtectionState, reason: string): void {

@@ -1,8 +1,13 @@
 /** What a protected pair tells about itself: read at scrape time by observe/, never per frame. */
+import type { CheckpointPlan } from '../checkpoint/coordinator.js';
 import type { CheckpointCause, CheckpointRecord, Phase } from '../checkpoint/ports.js';
+import type { SyncPointSeen } from '../checkpoint/sync-point-record.js';
 import type { Divergence, DivergenceReason, ReleaseReason } from '../compare/verdict.js';
 import { DROP_REASONS, type DropReason } from '../dataplane/counters.js';
+import type { EvidenceStatus } from '../evidence/evidence-log.js';
 import type { LinkAbilities, LinkCounters, LinkState } from '../link/link.js';
+import type { DialectName } from '../protocol/dialect.js';
+import type { SyncPoint } from '../protocol/sync-point.js';
 import type { Histogram } from '../system/histogram.js';
 
 export type ProtectionState =
@@ -55,6 +60,15 @@ export interface PairStatus {
   readonly divergences: Readonly<Record<DivergenceReason, number>>;
   readonly checkpoints: Readonly<Record<CheckpointCause, number>>;
   readonly checkpointsFailed: number;
+  /** How the present epoch is handled, and whether that came by itself because the outputs never agree. */
+  readonly checkpointPlan: CheckpointPlan & { readonly adapted: boolean };
+  /** Own checkpoints put off because a VM had not taken what was fed to it. */
+  readonly checkpointsPutOff: number;
+  /** Client frames that a VM had not taken when it was stopped: possibly lost or doubled there. */
+  readonly framesMaybeLost: number;
+  readonly dialect: DialectName | 'auto';
+  /** Each sync-point of the migration channel: how often, and when last. */
+  readonly syncPoints: Readonly<Record<SyncPoint, Readonly<SyncPointSeen>>>;
   readonly failovers: Readonly<Record<'primary-lost' | 'secondary-lost', number>>;
   /** How long the primary's guest was stopped by each checkpoint. */
   readonly pause: Histogram;
@@ -62,6 +76,7 @@ export interface PairStatus {
   readonly releaseLatency: Histogram;
   readonly lastCheckpoint: CheckpointRecord | null;
   readonly lastDivergence: Divergence | null;
+  readonly evidence: EvidenceStatus;
   /** Guest addresses learnt by watching, as text. */
   readonly guestAddresses: readonly string[];
 }

@@ -17,6 +17,7 @@ import {
   triggerCheckpoint,
   type VmStatus,
   xColoLostHeartbeat,
+  yankMigration,
 } from '../qmp/commands.js';
 import { type Address, showAddress, type Transport } from '../system/channel.js';
 import { type Clock, sleep } from '../system/clock.js';
@@ -29,6 +30,9 @@ export interface VmEvents {
   died(): void;
   /** QEMU left COLO; `reason` is QEMU's COLOExitReason. */
   coloExit(reason: string): void;
+  /** Its guest has powered itself off; `reason` is QEMU's ShutdownCause. A panic, or a QEMU told to quit, is not this. */
+  guestShutDown(reason: string): void;
+  guestRebooted(): void;
 }
 
 export interface VmLimits {
@@ -48,6 +52,9 @@ export interface VmOptions {
   readonly limits: VmLimits;
   readonly events: VmEvents;
 }
+
+/** `guest-reset` ends QEMU when it was started with -no-reboot (qapi/run-state.json: ShutdownCause). */
+const GUEST_SHUTDOWN_REASONS: readonly string[] = ['guest-shutdown', 'guest-reset'];
 
 export class Vm {
   readonly role: 'primary' | 'secondary';
@@ -80,7 +87,11 @@ export class Vm {
         connected: () => events.connected(),
         refused: () => events.died(),
         event: (name, data) => {
-          if (name === 'COLO_EXIT') events.coloExit(String(data.reason));
+          const reason = String(data.reason);
+          if (name === 'COLO_EXIT') events.coloExit(reason);
+          else if (name === 'SHUTDOWN' && GUEST_SHUTDOWN_REASONS.includes(reason))
+            events.guestShutDown(reason);
+          else if (name === 'RESET' && data.guest === true) events.guestRebooted();
         },
       },
     });
@@ -175,13 +186,24 @@ export class Vm {
   /** The other VM is gone: leave COLO and go on alone. A VM that is not under COLO is left as it is. */
   async leaveColo(): Promise<void> {
     try {
-      await xColoLostHeartbeat(this.#qmp);
+      await this.#lostHeartbeat();
     } catch (error) {
       const notUnderColo =
         error instanceof ColoError &&
         error.code === 'COLO_ERR_QMP_COMMAND' &&
         /not enabled|not in/i.test(error.message);
       if (!notUnderColo) throw error;
+    }
+  }
+
+  /** QEMU's main loop may be stuck in a channel that nobody serves: cutting it out of band lets it go on. */
+  async #lostHeartbeat(): Promise<void> {
+    try {
+      await xColoLostHeartbeat(this.#qmp);
+    } catch (error) {
+      if (!(error instanceof ColoError) || error.code !== 'COLO_ERR_QMP_TIMEOUT') throw error;
+      await yankMigration(this.#qmp);
+      await xColoLostHeartbeat(this.#qmp);
     }
   }
 

@@ -1,3 +1,4 @@
+import { SyncPointRecord } from '../../../src/checkpoint/sync-point-record.js';
 import { DIVERGENCE_REASONS, RELEASE_REASONS } from '../../../src/compare/verdict.js';
 import { newLinkCounters } from '../../../src/link/link.js';
 import { DROP_REASONS, type PairStatus } from '../../../src/pair/status.js';
@@ -34,6 +35,11 @@ export function sampleStatus(changes: Partial<PairStatus> = {}): PairStatus {
     drops: numbered(DROP_REASONS, 20),
     divergences: numbered(DIVERGENCE_REASONS, 40),
     checkpoints: { protect: 1, divergence: 2, 'one-sided': 3, limit: 4, period: 5, operator: 6, vm: 7 },
+    checkpointPlan: { mode: 'periodic', periodMs: 40, adapted: true },
+    checkpointsPutOff: 3,
+    framesMaybeLost: 2,
+    dialect: 'upstream',
+    syncPoints: new SyncPointRecord().seenByWord,
     checkpointsFailed: 8,
     failovers: { 'primary-lost': 1, 'secondary-lost': 0 },
     pause,
@@ -55,6 +61,7 @@ export function sampleStatus(changes: Partial<PairStatus> = {}): PairStatus {
       secondaryBytes: Uint8Array.of(2),
       atMs: 5,
     },
+    evidence: { seen: 9, explained: 6, leftOut: 3, writtenBytes: 4096, writeFailures: 2 },
     guestAddresses: ['10.0.0.2'],
     ...changes,
   } as PairStatus;

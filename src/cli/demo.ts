@@ -137,6 +137,7 @@ class Demo {
       this.#admin = new AdminServer({
         listen: config.http.listen,
         status: () => this.#status(),
+        divergences: () => this.#proxy?.evidence.latest() ?? [],
         log: this.#log,
         clock: realClock,
         build: { version: productVersion() },

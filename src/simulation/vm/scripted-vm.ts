@@ -111,6 +111,13 @@ export class ScriptedVm {
     this.#secondary.stop();
   }
 
+  /** The guest powers itself off: QEMU ends, or with `-no-shutdown` stays, stopped. */
+  powerOff({ noShutdown = false } = {}): void {
+    this.#monitor.event('SHUTDOWN', { guest: true, reason: 'guest-shutdown' });
+    if (noShutdown) void this.#machine.stop('shutdown');
+    else this.#options.clock.after(1, () => this.kill());
+  }
+
   async #listen(address: Address): Promise<void> {
     this.#incoming = 'listening';
     await this.#secondary.listen(address);

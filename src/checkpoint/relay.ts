@@ -59,7 +59,8 @@ export const DEFAULT_RELAY_LIMITS: RelayLimits = {
 
 export interface RelayOptions {
   readonly listen: Address;
-  readonly connect: Address;
+  /** Where the secondary of the next migration waits. */
+  readonly connect: Address | (() => Address);
   readonly clock: Clock;
   readonly dialect: DialectChoice;
   /** Awaited before the word is forwarded; a rejection closes the channel and is told as a violation. */
@@ -250,6 +251,11 @@ export class Relay {
     migration.joining = migration.joining.then(() => this.#join(joined, primary));
   }
 
+  #secondaryAddress(): Address {
+    const { connect } = this.#options;
+    return typeof connect === 'function' ? connect() : connect;
+  }
+
   #newState(): ChannelState {
     const { dialect } = this.#options;
     const state = new ChannelState(dialect);
@@ -263,7 +269,8 @@ export class Relay {
 
   async #join(migration: Migration, primary: DuplexChannel): Promise<void> {
     if (this.#migration !== migration) return primary.destroy();
-    const { clock, connect } = this.#options;
+    const { clock } = this.#options;
+    const connect = this.#secondaryAddress();
     const abort = new AbortController();
     const timer = clock.after(this.#limits.connectMsMax, () => abort.abort(new Error('no answer in time')));
     try {

@@ -25,6 +25,15 @@ const ETHERNET_HEADER_BYTES = 14;
 const TICK_MS = 5;
 
 export type Side = 'client' | 'primary' | 'secondary';
+/**
+ * Where a VM sits: its link and its monitor, by their names in the configuration. Roles move between seats: after the
+ * primary's death the VM on the seat `secondary` is today's primary, and a fresh secondary takes the other seat.
+ */
+export type Seat = Exclude<Side, 'client'>;
+
+export function otherSeat(seat: Seat): Seat {
+  return seat === 'primary' ? 'secondary' : 'primary';
+}
 
 export interface DataPlaneLimits {
   /** Client frames that wait while the gate is closed; the newest is refused beyond it. */
@@ -65,7 +74,8 @@ export class DataPlane implements EpochGate {
   readonly secondaryLeg: SecondaryLeg;
   readonly links: Readonly<Record<Side, Link>>;
   mode: 'passing' | 'comparing' = 'passing';
-  carrier: 'primary' | 'secondary' = 'primary';
+  /** Seat of today's primary: the VM that carries the traffic. */
+  carrier: Seat = 'primary';
   gateClosed = false;
   readonly gate: FrameQueue;
   readonly #clock: Clock;
@@ -76,6 +86,8 @@ export class DataPlane implements EpochGate {
   readonly #releaseView = new FrameView();
   #ticker: Timer | null = null;
   #loopsTold = 0;
+  /** Today's primary was promoted and has not been protected since. */
+  #isSurvivor = false;
 
   constructor(parts: DataPlaneParts) {
     this.links = parts.links;
@@ -100,8 +112,8 @@ export class DataPlane implements EpochGate {
   async open(): Promise<void> {
     this.#ticker = this.#clock.every(TICK_MS, () => this.#tick());
     await this.links.client.open(this.#handler('client', (batch) => this.#fromClients(batch)));
-    await this.links.primary.open(this.#handler('primary', (batch) => this.#fromPrimary(batch)));
-    await this.links.secondary.open(this.#handler('secondary', (batch) => this.#fromSecondary(batch)));
+    await this.links.primary.open(this.#handler('primary', (batch) => this.#fromVm('primary', batch)));
+    await this.links.secondary.open(this.#handler('secondary', (batch) => this.#fromVm('secondary', batch)));
   }
 
   async close(): Promise<void> {
@@ -120,17 +132,17 @@ export class DataPlane implements EpochGate {
   }
 
   async untaken(): Promise<{ primary: number; secondary: number }> {
-    return { primary: this.links.primary.untaken(), secondary: this.links.secondary.untaken() };
+    return { primary: this.links[this.carrier].untaken(), secondary: this.secondaryLeg.link.untaken() };
   }
 
   async secondaryStopped(): Promise<void> {
-    this.links.secondary.drain();
+    this.secondaryLeg.link.drain();
     this.links.client.flush();
     this.secondaryLeg.parking = true;
   }
 
   async primaryStopped(): Promise<void> {
-    this.links.primary.drain();
+    this.links[this.carrier].drain();
     this.links.client.flush();
   }
 
@@ -156,28 +168,40 @@ export class DataPlane implements EpochGate {
   continueOnPrimary(): void {
     this.comparator.releaseAllPrimary(this.#clock.now());
     this.mode = 'passing';
-    this.carrier = 'primary';
+    this.#isSurvivor = false;
     this.secondaryLeg.reset();
     this.links.client.flush();
     this.#openGate();
   }
 
   /**
-   * The primary is gone: the secondary carries the traffic. The primary's held output is dropped (no checkpoint
-   * covers it), what the secondary sent and no client has seen leaves translated, client frames held at the gate
-   * go to the secondary.
+   * The primary is gone: the secondary carries the traffic and is today's primary from here on; its old seat is free
+   * for a fresh secondary. The primary's held output is dropped (no checkpoint covers it), what the secondary sent and
+   * no client has seen leaves translated, client frames held at the gate go to the secondary.
    */
   continueOnSecondary(): void {
     this.counters.drops['primary-uncovered'] += this.comparator.dropPrimary();
     this.comparator.adoptSecondary();
     this.mode = 'passing';
-    this.carrier = 'secondary';
+    this.#isSurvivor = true;
+    this.#seat(otherSeat(this.carrier));
     this.comparator.takeSecondary((bytes, offset, length, vnet, flow) =>
       this.#release(bytes, offset, length, vnet, flow, 'survivor', 0),
     );
     this.secondaryLeg.unpark((bytes, offset, length, vnet) => this.#carried(bytes, offset, length, vnet));
+    this.secondaryLeg.reset();
     this.links.client.flush();
     this.#openGate();
+  }
+
+  /** Before any frame: today's primary is on that seat, as a former run of the proxy left it. */
+  startOn(carrier: Seat): void {
+    this.#seat(carrier);
+  }
+
+  #seat(carrier: Seat): void {
+    this.carrier = carrier;
+    this.secondaryLeg.link = this.links[otherSeat(carrier)];
   }
 
   /** Sends a frame of the proxy's own (an announcement) to the client side. */
@@ -230,7 +254,7 @@ export class DataPlane implements EpochGate {
     const flow = this.flows.find(view, true);
     if (this.mode === 'comparing') {
       this.comparator.fromClient(view, flow, nowMs);
-      if (!this.secondaryLeg.feed(view, flow)) this.counters.undelivered.secondary++;
+      if (!this.secondaryLeg.feed(view, flow)) this.counters.undelivered[otherSeat(this.carrier)]++;
     }
     if (flow >= 0 && this.flows.hasClientTranslation(flow)) toPrimary(view, this.flows, flow);
     const carrier = this.links[this.carrier];
@@ -239,16 +263,12 @@ export class DataPlane implements EpochGate {
     }
   }
 
-  #fromPrimary(batch: FrameBatch): void {
-    if (this.carrier === 'primary') this.#fromCarrier(batch);
-    else this.counters.drops.void += batch.count;
+  #fromVm(seat: Seat, batch: FrameBatch): void {
+    if (seat === this.carrier) this.#fromCarrier(batch);
+    else this.#fromSecondary(batch);
   }
 
   #fromSecondary(batch: FrameBatch): void {
-    if (this.carrier === 'secondary') {
-      this.#fromCarrier(batch);
-      return;
-    }
     const { slab, offsets, lengths, vnetHeaderBytes } = batch;
     if (this.secondaryLeg.parking) {
       for (let index = 0; index < batch.count; index++) {
@@ -265,7 +285,7 @@ export class DataPlane implements EpochGate {
       this.#compareSecondary(slab, offsets[index]!, lengths[index]!, vnetHeaderBytes, nowMs);
     }
     this.links.client.flush();
-    this.links.secondary.flush();
+    this.secondaryLeg.link.flush();
   }
 
   /** Output of the VM that carries the traffic. */
@@ -302,7 +322,7 @@ export class DataPlane implements EpochGate {
   }
 
   #passingReason(): ReleaseReason {
-    return this.carrier === 'primary' ? 'unprotected' : 'survivor';
+    return this.#isSurvivor ? 'survivor' : 'unprotected';
   }
 
   #compareSecondary(
@@ -320,7 +340,7 @@ export class DataPlane implements EpochGate {
     switch (parseFrame(bytes, offset, length, vnetHeaderBytes, view)) {
       case FrameKind.ARP:
       case FrameKind.ND:
-        if (this.#neighbours.answer(view, this.links.secondary)) this.counters.neighbourAnswers++;
+        if (this.#neighbours.answer(view, this.secondaryLeg.link)) this.counters.neighbourAnswers++;
         this.counters.drops['secondary-control']++;
         return;
       case FrameKind.GROUP_MEMBERSHIP:
@@ -358,7 +378,7 @@ export class DataPlane implements EpochGate {
       this.#compareSecondary(bytes, offset, length, vnet, nowMs),
     );
     this.links.client.flush();
-    this.links.secondary.flush();
+    this.secondaryLeg.link.flush();
   }
 
   #openGate(): void {
@@ -374,7 +394,7 @@ export class DataPlane implements EpochGate {
 
   #flushVms(): void {
     this.links[this.carrier].flush();
-    if (this.mode === 'comparing') this.links.secondary.flush();
+    if (this.mode === 'comparing') this.secondaryLeg.link.flush();
   }
 
   #tick(): void {

@@ -12,7 +12,8 @@ import { copyToScratch, SCRATCH_HEADROOM_BYTES } from './scratch.js';
  * own host.
  */
 export class SecondaryLeg {
-  readonly link: Link;
+  /** The link of the seat that is not today's primary's; the data plane moves it when the roles change seats. */
+  link: Link;
   /** From REPLY to LOADED every frame of the secondary belongs to the next epoch. */
   parking = false;
   /** Parked frames refused at the limit: the missing bytes show up as a divergence of the next epoch. */

@@ -1,6 +1,7 @@
 /** The commands and their flags. What they do lives in the file of each. */
 import { Command, CommanderError, Option } from 'commander';
 import { addConfigOptions, type ConfigOptions, configOf } from './config-options.js';
+import { addOperatorCommands } from './operator-commands.js';
 import { productVersion } from './version.js';
 
 /** Where a program writes to and what it reads, so that tests can stand in. */
@@ -94,6 +95,8 @@ export function buildProgram(io: Io, setExitCode: (code: number) => void): Comma
       });
       io.out(`${JSON.stringify(answer)}\n`);
     });
+
+  addOperatorCommands(program, io, setExitCode);
 
   program
     .command('version')

@@ -145,6 +145,11 @@ export class FlowTable {
     this.state.touchedAtMs[slot] = nowMs;
   }
 
+  /** A copy of the flow's key, FLOW_KEY_WORDS words as wire/flow-key.ts lays them out. */
+  keyOf(slot: number): Int32Array {
+    return this.#keys.slice(slot * FLOW_KEY_WORDS, (slot + 1) * FLOW_KEY_WORDS);
+  }
+
   isLive(slot: number): boolean {
     return slot >= 0 && slot < this.flowsMax && this.#live[slot] === 1;
   }

@@ -1,7 +1,9 @@
 /**
- * The admin address: GET /metrics, /healthz, /readyz, /api/status; where actions are allowed, POST /api/VERB. Losing it, or never getting it, ends
+ * The admin address: the status page, GET /metrics, /healthz, /readyz, /api/status, /api/divergences, /api/flows,
+ * /api/events; where actions are allowed, POST /api/VERB. Losing it, or never getting it, ends
  * nothing: the address is tried again until the proxy stops.
  */
+import { createHash, timingSafeEqual } from 'node:crypto';
 import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
@@ -9,10 +11,13 @@ import { ColoError } from '../errors.js';
 import type { ExplainedDivergence } from '../evidence/evidence-log.js';
 import type { ActionArguments } from '../pair/actions.js';
 import type { PairStatus } from '../pair/status.js';
+import type { TopFlow } from '../pair/top-flows.js';
 import type { Clock, Timer } from '../system/clock.js';
 import type { Log } from '../system/log.js';
+import { EventStream } from './event-stream.js';
 import { listenOptions } from './listen-address.js';
 import { type BuildInfo, PairMetrics } from './metrics.js';
+import { loadPage, PAGE_POLICY } from './page.js';
 import { statusJson } from './status-json.js';
 
 export interface AdminOptions {
@@ -24,8 +29,12 @@ export interface AdminOptions {
   readonly build: BuildInfo;
   /** For GET /api/divergences; latest first. */
   readonly divergences?: () => readonly ExplainedDivergence[];
+  /** For the status page. */
+  readonly flows?: () => readonly TopFlow[];
   /** What POST /api/VERB does; absent: nothing may be asked. Give it to a unix socket: its file mode says who may. */
   readonly act?: (verb: string, args: ActionArguments) => Promise<Readonly<Record<string, unknown>>>;
+  /** What `authorization: Bearer` must say before anything is done; absent: whoever can connect may ask. */
+  readonly token?: string;
   /** File mode of a unix socket. Default: what the umask leaves. */
   readonly socketMode?: number;
 }
@@ -51,25 +60,23 @@ type Route = () => Answer | Promise<Answer>;
 export class AdminServer {
   readonly #options: AdminOptions;
   readonly #routes: ReadonlyMap<string, Route>;
+  readonly #page = loadPage();
   readonly #server: Server;
+  readonly #events: EventStream;
   #retry: Timer | undefined;
   #closed = false;
 
   constructor(options: AdminOptions) {
     this.#options = options;
     const metrics = new PairMetrics(options.status, options.build);
+    const { status, divergences = () => [], flows = () => [], clock } = options;
+    this.#events = new EventStream({ status, divergences, flows, clock });
     this.#routes = new Map<string, Route>([
       ['/metrics', async () => ({ code: 200, type: metrics.contentType, body: await metrics.scrape() })],
       ['/healthz', () => ({ code: 200, type: TEXT, body: 'ok\n' })],
       ['/readyz', () => readiness(options.status())],
-      [
-        '/api/divergences',
-        () => ({
-          code: 200,
-          type: 'application/json',
-          body: `${JSON.stringify({ seen: options.status().evidence.seen, divergences: options.divergences?.() ?? [] })}\n`,
-        }),
-      ],
+      ['/api/divergences', () => json({ seen: options.status().evidence.seen, divergences: divergences() })],
+      ['/api/flows', () => json(flows())],
       ['/api/status', () => ({ code: 200, type: 'application/json', body: statusJson(options.status()) })],
     ]);
     this.#server = createServer(
@@ -87,6 +94,7 @@ export class AdminServer {
 
   /** Resolves after the first attempt, whatever came of it; later attempts go on in the background. */
   async open(): Promise<void> {
+    this.#events.start();
     try {
       await this.#listen();
       this.#options.log.info({ url: this.url() }, 'admin address is open');
@@ -115,6 +123,7 @@ export class AdminServer {
   async close(): Promise<void> {
     this.#closed = true;
     this.#retry?.cancel();
+    this.#events.stop();
     this.#server.closeAllConnections();
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
   }
@@ -148,7 +157,12 @@ export class AdminServer {
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     let answer: Answer;
     try {
-      answer = await this.#answer(request, response);
+      if (request.method === 'GET' && request.url === '/api/events') {
+        if (this.#events.add(response)) return;
+        answer = { code: 503, type: TEXT, body: 'too many readers of events\n' };
+      } else {
+        answer = await this.#answer(request, response);
+      }
     } catch (error) {
       this.#options.log.error({ err: error, path: request.url }, 'the admin address failed to answer');
       answer = { code: 500, type: TEXT, body: 'internal error; the log has it\n' };
@@ -158,6 +172,7 @@ export class AdminServer {
       'content-length': Buffer.byteLength(answer.body),
       'cache-control': 'no-store',
       'x-content-type-options': 'nosniff',
+      'content-security-policy': PAGE_POLICY,
     });
     response.end(request.method === 'HEAD' ? undefined : answer.body);
   }
@@ -168,9 +183,13 @@ export class AdminServer {
     const verb = /^\/api\/([a-z-]+)$/.exec(path)?.[1];
     if (request.method === 'POST' && act !== undefined && verb !== undefined && !this.#routes.has(path)) {
       response.shouldKeepAlive = false; // a body may follow, which nobody reads
+      if (!isAllowed(request, this.#options.token)) {
+        return { code: 401, type: TEXT, body: 'the token is wrong or missing\n' };
+      }
       return acted(act(verb, argumentsOf(request.url ?? '')));
     }
-    const route = this.#routes.get(path);
+    const asset = this.#page.get(path);
+    const route = asset === undefined ? this.#routes.get(path) : () => ({ code: 200, ...asset });
     if (route === undefined) {
       return {
         code: 404,
@@ -185,6 +204,17 @@ export class AdminServer {
     }
     return route();
   }
+}
+
+function json(value: unknown): Answer {
+  return { code: 200, type: 'application/json', body: `${JSON.stringify(value)}\n` };
+}
+
+/** Takes as long for a wrong token as for the right one. */
+function isAllowed(request: IncomingMessage, token: string | undefined): boolean {
+  if (token === undefined) return true;
+  const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
+  return timingSafeEqual(digest(request.headers.authorization ?? ''), digest(`Bearer ${token}`));
 }
 
 /** The query's names and values; of a name given twice the last. */

@@ -1,0 +1,42 @@
+/* Line charts over the timeline's samples, by uPlot. */
+'use strict';
+
+const CHART_HEIGHT = 180;
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+/** A chart in the element `id`; `series` are {label, colour, unit}. */
+function makeChart(id, series, format) {
+  const box = document.getElementById(id);
+  const axis = () => ({ stroke: colour('--soft'), grid: { stroke: colour('--line') }, ticks: { stroke: colour('--line') } });
+  const options = {
+    width: box.clientWidth,
+    height: CHART_HEIGHT,
+    cursor: { drag: { x: false, y: false } },
+    scales: { y: { range: (_chart, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
+    axes: [axis(), { ...axis(), size: 70, values: (_chart, ticks) => ticks.map(format) }],
+    series: [
+      {},
+      ...series.map(({ label, colour: name }) => ({
+        label,
+        stroke: colour(name),
+        width: 2,
+        points: { show: false },
+        value: (_chart, value) => (value == null ? '–' : format(value)),
+      })),
+    ],
+  };
+  let chart = new uPlot(options, [[], ...series.map(() => [])], box);
+  new ResizeObserver(() => chart.setSize({ width: box.clientWidth, height: CHART_HEIGHT })).observe(box);
+  return {
+    set: (data) => chart.setData(data),
+    /** Colours follow light and dark. */
+    repaint() {
+      const data = chart.data;
+      chart.destroy();
+      options.width = box.clientWidth;
+      options.axes = [axis(), { ...axis(), size: 70, values: (_chart, ticks) => ticks.map(format) }];
+      for (const [index, one] of series.entries()) options.series[index + 1].stroke = colour(one.colour);
+      chart = new uPlot(options, data, box);
+    },
+  };
+}

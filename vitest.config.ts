@@ -8,6 +8,8 @@ export default defineConfig({
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 30_000 } },
       { test: { name: 'netns', include: ['test/netns/**/*.test.ts'], ...alone } },
+      { test: { name: 'browser', include: ['test/browser/**/*.test.ts'], ...alone } },
+      { test: { name: 'package', include: ['test/package/**/*.test.ts'], ...alone, testTimeout: 300_000 } },
       { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], ...alone } },
     ],
   },

@@ -1,6 +1,6 @@
 // `npm test`: set-up, lint, types, unit tests, then what needs root (namespaces, kernel facts, two real VMs).
 // What cannot run here is skipped loudly and counted. The last line is the sum, alone: `N passed, N failed`.
-//   node test/run.mjs [--only NAME]...     NAME: lint, types, unit, demo, captures, netns, qemu
+//   node test/run.mjs [--only NAME]...     NAME: lint, types, unit, demo, browser, package, captures, netns, qemu
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,6 +18,8 @@ const PARTS = [
   { name: 'types', run: types, msMax: 5 * 60_000 },
   { name: 'unit', run: (msMax) => vitest(['unit'], msMax), msMax: 10 * 60_000 },
   { name: 'demo', run: demo, msMax: 3 * 60_000 },
+  { name: 'browser', run: browser, msMax: 3 * 60_000 },
+  { name: 'package', run: (msMax) => vitest(['package'], msMax), msMax: 10 * 60_000 },
   { name: 'captures', run: captures, msMax: 3 * 60_000 },
   { name: 'netns', run: netns, msMax: 8 * 60_000 },
   { name: 'qemu', run: qemu, msMax: 8 * 60_000 },
@@ -75,6 +77,12 @@ function demo(msMax) {
     [join(ROOT, 'bin', 'colo-proxy.js'), 'demo', '--once', '--http', 'off'],
     msMax,
   );
+}
+
+/** The status page in Debian's chromium. */
+async function browser(msMax) {
+  if (!(await hasCommand('chromium'))) return skip('chromium is not installed');
+  return vitest(['browser'], msMax);
 }
 
 /** The captures of test/fixtures/captures against an exact oracle. */

@@ -39,6 +39,7 @@ interface Run {
   quiescence: Promise<Quiescence>;
   /** REQUEST was seen: QEMU is on its way, with or without our asking. */
   requestSeen: boolean;
+  requestSeenAtMs: number;
   stoppedAtMs: number;
   primaryBytesAtStop: number;
   stateBytes: number;
@@ -253,6 +254,7 @@ export class Coordinator {
     const run =
       this.#run ?? this.#startRun(this.#schedule.take() ?? new CheckpointRequest('vm', this.#clock.now()));
     run.requestSeen = true;
+    run.requestSeenAtMs = this.#clock.now();
     this.#retryTimer?.cancel();
     const { quiet, frames } = await run.quiescence;
     if (this.#run !== run) return;
@@ -317,6 +319,7 @@ export class Coordinator {
       epoch: this.#epoch,
       cause,
       requestedAtMs: atMs,
+      requestSeenAtMs: run.requestSeenAtMs,
       loadedAtMs,
       pauseMs: loadedAtMs - run.stoppedAtMs,
       gateClosedMs: nowMs - run.gateClosedAtMs,
@@ -371,6 +374,7 @@ export class Coordinator {
       gateClosedAtMs: nowMs,
       quiescence: quiesce(closed, this.#gate, this.#clock, this.#limits),
       requestSeen: false,
+      requestSeenAtMs: 0,
       stoppedAtMs: 0,
       primaryBytesAtStop: 0,
       stateBytes: 0,

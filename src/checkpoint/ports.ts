@@ -52,8 +52,9 @@ export interface EpochGate {
 export interface CheckpointRecord {
   readonly epoch: number;
   readonly cause: CheckpointCause;
-  /** Clock times in milliseconds. */
+  /** Clock times in milliseconds. REQUEST: when the relay saw it. */
   readonly requestedAtMs: number;
+  readonly requestSeenAtMs: number;
   readonly loadedAtMs: number;
   /** SEND seen to LOADED forwarded: what the primary's guest was stopped for, as the relay saw it. */
   readonly pauseMs: number;

@@ -48,6 +48,7 @@ export function sampleStatus(changes: Partial<PairStatus> = {}): PairStatus {
       epoch: 12,
       cause: 'divergence',
       requestedAtMs: 1,
+      requestSeenAtMs: 2,
       loadedAtMs: 9,
       pauseMs: 7,
       gateClosedMs: 8,

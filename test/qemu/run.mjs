@@ -17,6 +17,8 @@ import { Rig } from './lib/rig.mjs';
 import { RunFolder } from './lib/run-folder.mjs';
 import { death } from './scenarios/death.mjs';
 import { divergence } from './scenarios/divergence.mjs';
+import { requestLatency, soak } from './scenarios/soak.mjs';
+import { killAt, WORDS } from './scenarios/sync-points.mjs';
 import { traffic, unprotectedTraffic } from './scenarios/traffic.mjs';
 
 const FULL = {
@@ -28,6 +30,8 @@ const FULL = {
   checkpoints: 200,
   divergences: 12,
   killDownloadBytes: 64 << 20,
+  soakCheckpoints: 1000,
+  soakDivergences: 100,
 };
 const SHORT = {
   downloads: 3,
@@ -38,6 +42,8 @@ const SHORT = {
   checkpoints: 30,
   divergences: 4,
   killDownloadBytes: 48 << 20,
+  soakCheckpoints: 100,
+  soakDivergences: 10,
 };
 /** A checkpoint every so often while ordinary traffic runs; elsewhere they come from divergences alone. */
 const PERIOD_MS = 100;
@@ -76,6 +82,42 @@ const STORIES = {
       await death(rig, section, sizes, 'primary', { pointName: '3 at any moment', anyMoment: true });
     },
   },
+  soak: {
+    checkpoint: { periodMsMax: 20, distanceMsMin: 20 },
+    async play(rig, section, sizes) {
+      await rig.protect();
+      await soak(rig, section, sizes);
+    },
+  },
+  figures: {
+    checkpoint: { periodMsMax: 0 },
+    async play(rig, section, sizes) {
+      await rig.protect();
+      await requestLatency(rig, section, sizes);
+    },
+  },
+  // The secondary is replaced after each death; a primary can die once.
+  'secondary-at-words': {
+    checkpoint: { periodMsMax: 0, distanceMsMin: 0 },
+    async play(rig, section) {
+      for (const word of WORDS) {
+        await rig.protect();
+        await killAt(rig, section, 'secondary', word);
+      }
+    },
+  },
+  ...Object.fromEntries(
+    WORDS.map((word) => [
+      `primary-at-${word}`,
+      {
+        checkpoint: { periodMsMax: 0, distanceMsMin: 0 },
+        async play(rig, section) {
+          await rig.protect();
+          await killAt(rig, section, 'primary', word);
+        },
+      },
+    ]),
+  ),
 };
 const LINK_KINDS = ['tap', 'stream'];
 /** The short form plays each story once. */

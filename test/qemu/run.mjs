@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util';
 import { guestImage } from './lib/guest-image.mjs';
 import { CHECKOUT, PROXY } from './lib/paths.mjs';
 import { findQemu } from './lib/qemu.mjs';
+import { differencesFromRecording } from './lib/qmp-session.mjs';
 import { Report } from './lib/report.mjs';
 import { missingRequirements } from './lib/requirements.mjs';
 import { Rig } from './lib/rig.mjs';
@@ -210,6 +211,15 @@ async function main() {
   );
 
   const report = new Report({ log });
+  if (options.qemu === '7') {
+    const differences = await differencesFromRecording();
+    const point = report.forLinks('none').at('QMP');
+    point.expect(
+      'answers as in the recorded session',
+      differences.length === 0,
+      differences.join('; ') || 'the same',
+    );
+  }
   for (const step of planOf(options)) {
     await playStory(runFolder, report, laboratory, step, options.short ? SHORT : FULL);
   }

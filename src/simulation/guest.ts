@@ -25,6 +25,7 @@ export interface GuestOptions {
   readonly lagMs?: number;
   readonly lagJitterMs?: number;
   readonly timestampSkewMs?: number;
+  readonly ipId?: () => number;
 }
 
 /** What runs in a scripted VM: a network stack with a few services, whose whole state can be copied. */

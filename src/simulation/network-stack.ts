@@ -62,6 +62,8 @@ export interface NetworkStackOptions {
   readonly lagJitterMs?: number;
   /** How far this machine's timestamp clock is ahead of its state's: two hosts' clocks never agree (trap T10). */
   readonly timestampSkewMs?: number;
+  /** Gives each frame's IPv4 identification; random when absent. An observer reads from it who sent the frame. */
+  readonly ipId?: () => number;
 }
 
 /**
@@ -80,6 +82,7 @@ export class NetworkStack implements TcpHost {
   readonly #lagMs: number;
   readonly #lagJitterMs: number;
   readonly #timestampSkewMs: number;
+  readonly #ipId: () => number;
 
   constructor(options: NetworkStackOptions) {
     this.options = { ...DEFAULT_TCP_OPTIONS, ...options.tcp };
@@ -91,6 +94,7 @@ export class NetworkStack implements TcpHost {
     this.#lagMs = options.lagMs ?? 0;
     this.#lagJitterMs = options.lagJitterMs ?? 0;
     this.#timestampSkewMs = options.timestampSkewMs ?? 0;
+    this.#ipId = options.ipId ?? (() => this.random32() & 0xffff);
     this.state = newStackState(options.random.uint32());
   }
 
@@ -275,7 +279,7 @@ export class NetworkStack implements TcpHost {
       ...(vlan === 0 ? {} : { vlans: [{ vid: vlan }] }),
       source: this.#own(remote.length === 4 ? 4 : 6),
       destination: remote,
-      id: this.random32() & 0xffff, // the two VMs' IP ids are never equal
+      id: this.#ipId(), // the two VMs' IP ids are never equal
       dontFragment: true,
     };
   }

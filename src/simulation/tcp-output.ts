@@ -5,6 +5,9 @@ import type { SeqRange, TcpConnection, TcpHost, TcpSegment } from './tcp-state.j
 import { NEVER } from './tcp-state.js';
 
 const EMPTY = new Uint8Array(0);
+/** Kind, length and two of padding. */
+const SACK_HEADER_BYTES = 4;
+const SACK_BLOCK_BYTES = 8;
 const SACK_BLOCKS_MAX = 3; // beside timestamps (RFC 2018 section 3)
 
 /** Opens the connection from this side. */
@@ -46,9 +49,10 @@ function sendNewData(host: TcpHost, connection: TcpConnection): void {
     const unsent = connection.out.bytes - offset;
     if (unsent < 0) return; // the FIN is out
     const room = window - offset;
-    let length = Math.min(connection.mss, unsent, room);
+    const mss = payloadBytesMax(connection);
+    let length = Math.min(mss, unsent, room);
     // Silly window (RFC 9293 3.8.6.2.1): a short piece of longer data waits while something is in flight.
-    if (length < Math.min(connection.mss, unsent) && offset > 0) return;
+    if (length < Math.min(mss, unsent) && offset > 0) return;
     if (length > 1 && jitters(host)) length = 1 + Math.floor(host.random() * length);
     const fin = connection.finQueued && length === unsent && room >= length;
     if (length <= 0 && !fin) return;
@@ -105,7 +109,7 @@ export function resendHole(host: TcpHost, connection: TcpConnection, from: numbe
     if (seqAfter(block.to, seq)) seq = block.to;
   }
   const offset = seqDiff(seq, connection.sndUna);
-  const length = Math.min(connection.mss, seqDiff(limit, seq), connection.out.bytes - offset);
+  const length = Math.min(payloadBytesMax(connection), seqDiff(limit, seq), connection.out.bytes - offset);
   const fin = connection.finQueued && offset + Math.max(0, length) === connection.out.bytes;
   const finSent = fin && seqDiff(connection.sndMax, connection.sndUna) > connection.out.bytes;
   if (length <= 0 && !finSent) return false;
@@ -187,6 +191,12 @@ function advertise(connection: TcpConnection, syn: boolean): number {
 export function windowGain(connection: TcpConnection): number {
   const free = connection.rcvBufferBytes - connection.unread.bytes;
   return free - Math.max(0, seqDiff(connection.rcvEdge, connection.rcvNxt));
+}
+
+/** SACK blocks take their room from the payload, or the frame would be too long for the link (RFC 6691). */
+function payloadBytesMax(connection: TcpConnection): number {
+  if (!connection.sackPermitted || connection.early.length === 0) return connection.mss;
+  return connection.mss - SACK_HEADER_BYTES - SACK_BLOCK_BYTES * sackBlocks(connection).length;
 }
 
 function sackBlocks(connection: TcpConnection): SeqRange[] {

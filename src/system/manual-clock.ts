@@ -11,7 +11,7 @@ interface Entry {
 export class ManualClock implements Clock {
   #nowMs = 0;
   #order = 0;
-  readonly #wallStartMs: number;
+  #wallStartMs: number;
   #entries: Entry[] = []; // binary heap by (atMs, order)
 
   constructor(wallStartMs = 1_700_000_000_000) {
@@ -24,6 +24,11 @@ export class ManualClock implements Clock {
 
   wallMs(): number {
     return this.#wallStartMs + this.#nowMs;
+  }
+
+  /** The wall clock is set; `now` does not notice. */
+  jumpWall(byMs: number): void {
+    this.#wallStartMs += byMs;
   }
 
   after(delayMs: number, callback: () => void): Timer {

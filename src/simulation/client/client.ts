@@ -10,6 +10,7 @@ import { Download } from './download.js';
 import { CallBack, Counter, DivergentRequest } from './line-tasks.js';
 import { ShortConnections } from './short-connections.js';
 import { ClientTask } from './task.js';
+import { Upload } from './upload.js';
 
 export interface ClientOptions {
   readonly addresses: HostAddresses;
@@ -41,6 +42,10 @@ export class Client {
 
   download(server: Uint8Array, file: string): Download {
     return new Download(this.stack, server, file);
+  }
+
+  upload(server: Uint8Array, name: string, bytes: number): Upload {
+    return new Upload(this.stack, server, name, bytes);
   }
 
   count(server: Uint8Array, requests: number, everyMs: number): Counter {

@@ -1,12 +1,15 @@
 import { GuestPort } from '../guest.js';
 import type { NetworkStack } from '../network-stack.js';
+import { SAID_BYTES_KEPT } from '../services/line-service.js';
 import { bytesOf, splitLines } from '../services/service.js';
 import type { TcpConnection } from '../tcp-state.js';
 import { ClientTask } from './task.js';
 
 /** A conversation in lines: one request, its answer, the next request. */
-abstract class LineTask extends ClientTask {
-  protected connection: TcpConnection;
+export abstract class LineTask extends ClientTask {
+  readonly connection: TcpConnection;
+  /** The last bytes heard on `connection`. */
+  heardLast = '';
   #begun = '';
   #ending = false;
 
@@ -34,6 +37,7 @@ abstract class LineTask extends ClientTask {
   override readable(connection: TcpConnection): void {
     const bytes = this.stack.read(connection);
     this.bytes += bytes.length;
+    this.heardLast = (this.heardLast + Buffer.from(bytes).toString('latin1')).slice(-SAID_BYTES_KEPT);
     const split = splitLines(this.#begun, bytes);
     if (split === null) {
       this.end('an endless line');

@@ -6,9 +6,15 @@ import { newRequestQueue, takeLines, think, thinks } from './request-queue.js';
 import type { Service, ServiceKnobs } from './service.js';
 import { bytesOf } from './service.js';
 
-interface LineApp extends RequestQueue {
+/** What is remembered of the answers, so that it can be seen which of them this copy of the guest gave. */
+export const SAID_BYTES_KEPT = 256;
+
+export interface LineApp extends RequestQueue {
   service: 'line';
   counter: number;
+  /** Bytes said so far, and the last of them. */
+  saidBytes: number;
+  saidLast: string;
 }
 
 /**
@@ -19,7 +25,13 @@ export function lineService(knobs: ServiceKnobs): Service {
   return {
     name: 'line',
     connected(_stack, connection) {
-      connection.app = { service: 'line', ...newRequestQueue(), counter: 0 } satisfies LineApp;
+      connection.app = {
+        service: 'line',
+        ...newRequestQueue(),
+        counter: 0,
+        saidBytes: 0,
+        saidLast: '',
+      } satisfies LineApp;
     },
     readable(stack, connection) {
       const app = connection.app as LineApp;
@@ -45,7 +57,10 @@ export function lineService(knobs: ServiceKnobs): Service {
 function answer(stack: NetworkStack, connection: TcpConnection, app: LineApp): void {
   const line = app.lines.shift();
   if (line === undefined) return;
-  stack.write(connection, bytesOf(`${reply(stack, connection, app, line)}\n`));
+  const said = `${reply(stack, connection, app, line)}\n`;
+  app.saidBytes += said.length;
+  app.saidLast = (app.saidLast + said).slice(-SAID_BYTES_KEPT);
+  stack.write(connection, bytesOf(said));
 }
 
 function reply(stack: NetworkStack, connection: TcpConnection, app: LineApp, line: string): string {

@@ -26,6 +26,8 @@ export class Machine {
   readonly event: (name: string, data?: Record<string, unknown>) => void;
   #runState: RunState;
   #alive = true;
+  /** Checkpoints gone through: how often it ran on after a stop for COLO. */
+  epoch = 0;
 
   constructor(parts: {
     guest: Guest;
@@ -58,6 +60,7 @@ export class Machine {
   /** vm_start: emits RESUME. */
   start(): void {
     if (!this.#alive || this.running) return;
+    if (this.#runState === 'colo') this.epoch++;
     this.#runState = 'running';
     this.guest.stack.start();
     this.netdev.resume();

@@ -132,19 +132,24 @@ export class StreamNetdev implements NetworkDevice {
 export class LinkNetdev implements NetworkDevice {
   readonly #link: MemoryLink;
   readonly #clock: Clock;
+  readonly #loses: () => boolean;
   #flushing = false;
   #closed = false;
+  #paused = false;
+  #stalled = false;
 
-  constructor(link: MemoryLink, clock: Clock) {
+  /** @param loses asked for each frame towards the VM: is it lost on the way? */
+  constructor(link: MemoryLink, clock: Clock, loses: () => boolean = () => false) {
     this.#link = link;
     this.#clock = clock;
+    this.#loses = loses;
   }
 
   open(receive: FrameReceiver): Promise<void> {
     return this.#link.open({
       receive: (batch) => {
         for (let index = 0; index < batch.count; index++) {
-          receive(batch.slab, batch.offsets[index]!, batch.lengths[index]!);
+          if (!this.#loses()) receive(batch.slab, batch.offsets[index]!, batch.lengths[index]!);
         }
       },
       stateChanged: () => {},
@@ -160,11 +165,19 @@ export class LinkNetdev implements NetworkDevice {
   }
 
   pause(): void {
+    this.#paused = true;
     this.#link.setReading(false);
   }
 
   resume(): void {
-    this.#link.setReading(true);
+    this.#paused = false;
+    this.#link.setReading(!this.#stalled);
+  }
+
+  /** A device that takes nothing for a while though its VM runs. */
+  stall(stalled: boolean): void {
+    this.#stalled = stalled;
+    if (!this.#closed) this.#link.setReading(!stalled && !this.#paused);
   }
 
   settled(): Promise<void> {

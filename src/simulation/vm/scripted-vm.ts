@@ -77,6 +77,11 @@ export class ScriptedVm {
     return this.#primary.mode === 'primary' ? 'primary' : this.#secondary.mode;
   }
 
+  /** How often it ran on after a stop for a checkpoint. */
+  get epoch(): number {
+    return this.#machine.epoch;
+  }
+
   /** Checkpoints this VM has completed as primary. */
   get checkpoints(): number {
     return this.#primary.checkpoints;

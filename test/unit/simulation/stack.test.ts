@@ -230,6 +230,24 @@ describe('what Linux does that a proxy must respect', () => {
   });
 });
 
+describe('frames', () => {
+  it('with SACK blocks and data are not longer than the link takes', async () => {
+    const lab = new Lab({ seed: 11, faults: { delayMs: 0.5, jitterMs: 0.5, loss: 0.02 } });
+    let longest = 0;
+    for (const wire of [lab.toGuest, lab.toClient]) {
+      const send = wire.send.bind(wire);
+      wire.send = (frame) => {
+        longest = Math.max(longest, frame.length);
+        send(frame);
+      };
+    }
+    const tasks = [host(2).ipv4, host(2).ipv6].map((ip) => lab.client.upload(ip, 'both-ways', 200_000));
+    expect(lab.until(() => tasks.every(({ report }) => report !== null))).toBe(true);
+    expect(tasks.map(({ report }) => report?.problem)).toEqual([null, null]);
+    expect(longest).toBe(14 + 1500);
+  });
+});
+
 describe('hostile input', () => {
   it('no bytes make a machine throw', () => {
     const lab = new Lab();

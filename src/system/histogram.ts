@@ -11,6 +11,17 @@ export class Histogram {
     this.counts = new Float64Array(boundsMs.length + 1);
   }
 
+  /** One with the same bounds that counts what all of them have; at least one is given. */
+  static sum(all: readonly Histogram[]): Histogram {
+    const total = new Histogram(all[0]!.boundsMs);
+    for (const { counts, sumMs, count } of all) {
+      for (let index = 0; index < counts.length; index++) total.counts[index]! += counts[index]!;
+      total.sumMs += sumMs;
+      total.count += count;
+    }
+    return total;
+  }
+
   observe(valueMs: number): void {
     const bounds = this.boundsMs;
     let index = 0;

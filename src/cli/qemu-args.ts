@@ -1,7 +1,7 @@
 /** `colo-proxy qemu-args`: the QEMU arguments that fit a configuration. */
 import { createHash } from 'node:crypto';
 import { dirname } from 'node:path';
-import type { Config } from '../config/derive.js';
+import { allNics, type Config } from '../config/derive.js';
 import { ColoError } from '../errors.js';
 import { type LinkUrl, parseLinkUrl } from '../link/url.js';
 
@@ -36,12 +36,12 @@ export function qemuArgs(config: Config, options: QemuArgsOptions): QemuArgs {
     );
   }
   const vm = config[options.role];
-  const words = [
+  const words = allNics(config).flatMap((nic, index) => [
     '-netdev',
-    netdev(parseLinkUrl(vm.link), version),
+    netdev(`colo${index}`, parseLinkUrl(nic[options.role]), version),
     '-device',
-    `virtio-net-pci,netdev=colo0,mac=${mac}`,
-  ];
+    `virtio-net-pci,netdev=colo${index},mac=${laterMac(mac, index)}`,
+  ]);
   words.push('-qmp', `${chardevAddress(vm.qmp)},server=on,wait=off`);
   if (options.role === 'secondary') words.push('-incoming', 'defer');
   return { words, hints: hintsFor(config, options, version) };
@@ -69,14 +69,19 @@ function isAtLeast(version: Version, other: Version): boolean {
   return version.major > other.major || (version.major === other.major && version.minor >= other.minor);
 }
 
-function netdev(link: LinkUrl, version: Version | undefined): string {
+function netdev(id: string, link: LinkUrl, version: Version | undefined): string {
   switch (link.kind) {
     case 'packet':
-      return `tap,id=colo0,ifname=${value(link.interface)},script=no,downscript=no`;
+      return `tap,id=${id},ifname=${value(link.interface)},script=no,downscript=no`;
     case 'tap':
       throw new ColoError(
         'COLO_ERR_USAGE',
         `tap:${link.interface} is held by the proxy; QEMU cannot attach to it`,
+      );
+    case 'chardev':
+      throw new ColoError(
+        'COLO_ERR_USAGE',
+        'a chardev: link meets network filters of your own; -netdev stream and a stream: link need none',
       );
     case 'stream': {
       // Whoever does not listen connects: the proxy by default, QEMU when the URL says `server`.
@@ -86,7 +91,7 @@ function netdev(link: LinkUrl, version: Version | undefined): string {
         address.family === 'unix'
           ? `addr.type=unix,addr.path=${value(address.path)}`
           : `addr.type=inet,addr.host=${value(address.host)},addr.port=${address.port}`;
-      return `stream,id=colo0,${role},${place}`;
+      return `stream,id=${id},${role},${place}`;
     }
   }
 }
@@ -111,6 +116,12 @@ function macOfName(name: string): string {
   const digest = createHash('sha256').update(name).digest();
   const tail = [0, 1, 2].map((index) => digest[index]!.toString(16).padStart(2, '0'));
   return ['52', '54', '00', ...tail].join(':');
+}
+
+/** The next interfaces count on in the last byte. */
+function laterMac(mac: string, index: number): string {
+  const last = (Number.parseInt(mac.slice(-2), 16) + index) & 0xff;
+  return mac.slice(0, -2) + last.toString(16).padStart(2, '0');
 }
 
 function hintsFor(config: Config, options: QemuArgsOptions, version: Version | undefined): string[] {

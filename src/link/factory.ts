@@ -28,6 +28,7 @@ export function createLink(
     case 'tap':
       return new TapLink(parsed, complete);
     case 'stream':
+    case 'chardev':
       return new StreamLink(parsed, complete);
   }
 }

@@ -1,4 +1,6 @@
 import { ColoError } from '../errors.js';
+import { readU32 } from '../wire/bytes.js';
+import type { VnetHeaderBytes } from './link.js';
 import { ReceiveBatch } from './receive-batch.js';
 
 /**
@@ -29,12 +31,22 @@ export function writeFrameLength(slab: Buffer, offset: number, length: number): 
  */
 export class Deframer {
   readonly batch: ReceiveBatch;
-  #start = 0;
-  #fill = 0;
+  readonly #headroomBytes: number;
+  #start: number;
+  #fill: number;
 
-  constructor(slabBytes: number, batchFramesMax: number) {
-    const bytes = Math.max(slabBytes, FRAME_LENGTH_BYTES + STREAM_FRAME_BYTES_MAX);
-    this.batch = new ReceiveBatch(bytes, batchFramesMax, 0);
+  /** @param headroomBytes kept free before the first byte read. */
+  constructor(
+    slabBytes: number,
+    batchFramesMax: number,
+    vnetHeaderBytes: VnetHeaderBytes = 0,
+    headroomBytes = 0,
+  ) {
+    const bytes = Math.max(slabBytes, headroomBytes + 2 * FRAME_LENGTH_BYTES + STREAM_FRAME_BYTES_MAX);
+    this.batch = new ReceiveBatch(bytes, batchFramesMax, vnetHeaderBytes);
+    this.#headroomBytes = headroomBytes;
+    this.#start = headroomBytes;
+    this.#fill = headroomBytes;
   }
 
   get slab(): Buffer {
@@ -62,16 +74,17 @@ export class Deframer {
 
   /** Forgets everything: a new connection begins. */
   reset(): void {
-    this.#start = 0;
-    this.#fill = 0;
+    this.#start = this.#headroomBytes;
+    this.#fill = this.#headroomBytes;
   }
 
   /** Moves a partial frame to the front. Called once `nextBatch` has returned 0. */
   makeRoom(): void {
-    if (this.#start === 0) return;
-    this.batch.slab.copyWithin(0, this.#start, this.#fill);
-    this.#fill -= this.#start;
-    this.#start = 0;
+    const front = this.#headroomBytes;
+    if (this.#start === front) return;
+    if (this.#fill > this.#start) this.batch.slab.copyWithin(front, this.#start, this.#fill);
+    this.#fill -= this.#start - front;
+    this.#start = front;
   }
 
   /**
@@ -84,13 +97,10 @@ export class Deframer {
     let count = 0;
     let position = this.#start;
     while (count < framesMax && this.#fill - position >= FRAME_LENGTH_BYTES) {
-      const length = slab.readUInt32BE(position);
+      const length = readU32(slab, position);
       if (length === 0 || length > STREAM_FRAME_BYTES_MAX) {
         if (count > 0) break;
-        throw new ColoError(
-          'COLO_ERR_LINK_FRAMING',
-          `impossible frame length ${length} (1 to ${STREAM_FRAME_BYTES_MAX}): the peer does not speak QEMU's stream framing`,
-        );
+        throw impossibleLength(length);
       }
       const end = position + FRAME_LENGTH_BYTES + length;
       if (end > this.#fill) break;
@@ -99,8 +109,25 @@ export class Deframer {
       count++;
       position = end;
     }
+    return this.found(count, position);
+  }
+
+  /** What a framing has found: the batch's frames, and where the next one begins. */
+  protected found(count: number, position: number): number {
     this.#start = position;
     this.batch.count = count;
     return count;
   }
+
+  /** Where the first byte lies that belongs to no frame yet. */
+  protected get start(): number {
+    return this.#start;
+  }
+}
+
+export function impossibleLength(length: number): ColoError {
+  return new ColoError(
+    'COLO_ERR_LINK_FRAMING',
+    `impossible frame length ${length} (1 to ${STREAM_FRAME_BYTES_MAX}): the peer does not speak QEMU's stream framing`,
+  );
 }

@@ -1,6 +1,6 @@
 /** The MTUs of those of a pair's interfaces that exist. */
 import { readFileSync } from 'node:fs';
-import { type Config, clientLinkUrl } from '../config/derive.js';
+import { allNics, type Config } from '../config/derive.js';
 import { parseLinkUrl } from './url.js';
 import { vmMtuBytes } from './vm-mtu.js';
 
@@ -13,15 +13,12 @@ export interface InterfaceMtu {
 
 /** By sysfs, which needs neither privilege nor addon; it shows the namespace the process was started in. */
 export function interfaceMtus(config: Config, readMtu = mtuOf): InterfaceMtu[] {
-  const urls = [
-    ['client', clientLinkUrl(config)],
-    ['primary', config.primary.link],
-    ['secondary', config.secondary.link],
-  ] as const;
+  const roles = ['client', 'primary', 'secondary'] as const;
+  const urls = allNics(config).flatMap((nic) => roles.map((role) => [role, nic[role]] as const));
   const found: InterfaceMtu[] = [];
   for (const [role, url] of urls) {
     const link = parseLinkUrl(url);
-    if (link.kind === 'stream') continue;
+    if (link.kind === 'stream' || link.kind === 'chardev') continue;
     // A tap that joins a bridge takes the bridge's MTU, whatever it has now.
     const name = link.kind === 'tap' && link.bridge !== undefined ? link.bridge : link.interface;
     found.push({ name, role, mtuBytes: readMtu(name) });

@@ -16,13 +16,19 @@ function isTag(bytes: Buffer, offset: number): boolean {
   return etherType === 0x8100 || etherType === 0x88a8;
 }
 
+/** The way into a link's send queue. */
+export interface FrameStage {
+  /** Queues the frame, whole or in segments; false when it does not fit, is too long or cannot be cut. */
+  queue(bytes: Buffer, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): boolean;
+}
+
 /**
  * What a frame goes through on its way into a link's send queue: a link that cannot carry a partial checksum or a
  * super-frame gets it completed or cut here (trap T18), and a frame is never longer than the link takes.
  *
  * The queue's prefix says what lies before each frame: a vnet header (10), a stream's length word (4), nothing (0).
  */
-export class OffloadStage {
+export class OffloadStage implements FrameStage {
   /** What the other end takes; may change while the link is open (MTU, a guest's driver). */
   abilities: LinkAbilities;
   /**

@@ -1,7 +1,8 @@
 import type { Socket } from 'node:net';
 import { adoptStream, type StreamPort } from '../../native/index.js';
 import { asColoError, ColoError } from '../errors.js';
-import { Deframer } from './framing.js';
+import { CHARDEV_PREFIX_BYTES, ChardevDeframer, ChardevStage, type WireHeader } from './chardev-framing.js';
+import { Deframer, FRAME_LENGTH_BYTES, STREAM_FRAME_BYTES_MAX } from './framing.js';
 import {
   type Link,
   type LinkAbilities,
@@ -9,9 +10,10 @@ import {
   type LinkHandler,
   type LinkState,
   newLinkCounters,
+  VNET_HEADER_BYTES,
   type VnetHeaderBytes,
 } from './link.js';
-import { OffloadStage } from './offload.js';
+import { type FrameStage, OffloadStage } from './offload.js';
 import type { LinkOptions } from './options.js';
 import { SendQueue } from './send-queue.js';
 import {
@@ -28,7 +30,7 @@ const READ_SLAB_BYTES = 512 * 1024;
 const DRAIN_BYTES_BEYOND_UNREAD_MAX = 1024 * 1024;
 
 /**
- * QEMU's `-netdev stream`: no root, no TAP. Node makes the connection; from then on the addon reads and writes
+ * QEMU's `-netdev stream`, or a chardev of its network filters: no root, no TAP. Node makes the connection; from then on the addon reads and writes
  * its descriptor in large pieces. A peer that breaks the framing loses its connection, nothing else.
  *
  * `untaken` is exact on unix sockets: SIOCOUTQ is 0 exactly when the peer has read everything. Over TCP it
@@ -44,7 +46,7 @@ export class StreamLink implements Link {
   readonly #endpoint: StreamEndpoint;
   readonly #deframer: Deframer;
   readonly #queue: SendQueue;
-  readonly #offload: OffloadStage;
+  readonly #stage: FrameStage;
   #handler!: LinkHandler;
   #state: LinkState = 'closed';
   #port: StreamPort | undefined;
@@ -58,20 +60,37 @@ export class StreamLink implements Link {
   /** Frames written since the peer was last known to have read everything. */
   #sentSinceTaken = 0;
 
-  constructor(url: Extract<LinkUrl, { kind: 'stream' }>, options: LinkOptions) {
+  /** @param wireHeader shared by links whose frames go from one to the other. */
+  constructor(
+    url: Extract<LinkUrl, { kind: 'stream' | 'chardev' }>,
+    options: LinkOptions,
+    wireHeader: WireHeader = { bytes: VNET_HEADER_BYTES },
+  ) {
     this.#options = options;
     this.url = formatLinkUrl(url);
-    this.abilities = { vnetHeader: false, gso: false, frameBytesMax: options.frameBytesMax };
+    const isChardev = url.kind === 'chardev';
+    const hasVnetHeader = isChardev && url.vnet;
+    const wire = hasVnetHeader ? wireHeader : undefined;
+    this.abilities = {
+      vnetHeader: hasVnetHeader,
+      gso: hasVnetHeader,
+      frameBytesMax: isChardev ? STREAM_FRAME_BYTES_MAX : options.frameBytesMax,
+    };
     this.#endpoint = url.server
       ? new ListeningEndpoint(url.address, options)
       : new ConnectingEndpoint(url.address, options);
-    this.#deframer = new Deframer(READ_SLAB_BYTES, options.batchFramesMax);
+    this.#deframer = isChardev
+      ? new ChardevDeframer(READ_SLAB_BYTES, options.batchFramesMax, wire)
+      : new Deframer(READ_SLAB_BYTES, options.batchFramesMax);
     this.#queue = new SendQueue({
-      prefixBytes: 4,
+      prefixBytes: hasVnetHeader ? CHARDEV_PREFIX_BYTES : FRAME_LENGTH_BYTES,
       bytesMax: options.sendQueueBytesMax,
       framesMax: options.sendQueueFramesMax,
     });
-    this.#offload = new OffloadStage(this.abilities, this.#queue);
+    this.#stage =
+      wire === undefined
+        ? new OffloadStage(this.abilities, this.#queue)
+        : new ChardevStage(this.#queue, wire);
   }
 
   get state(): LinkState {
@@ -136,10 +155,13 @@ export class StreamLink implements Link {
     try {
       while (left > 0 && this.#port === port) {
         this.#deframer.makeRoom();
+        const { room } = this.#deframer;
         const read = this.#readOnce(port);
         if (read <= 0) break;
         left -= read;
         frames += this.#deliver(port);
+        // a short read has emptied the socket
+        if (read < room) break;
       }
     } finally {
       this.#reading = false;
@@ -211,7 +233,7 @@ export class StreamLink implements Link {
   }
 
   send(bytes: Buffer, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): boolean {
-    if (this.#port && this.#offload.queue(bytes, offset, length, vnetHeaderBytes)) return true;
+    if (this.#port && this.#stage.queue(bytes, offset, length, vnetHeaderBytes)) return true;
     this.counters.sendDrops++;
     return false;
   }

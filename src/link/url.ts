@@ -7,11 +7,18 @@ import { ColoError } from '../errors.js';
  *   tap:NAME[,bridge=BRIDGE]         a TAP whose character device the proxy holds
  *   stream:unix:PATH[,server]        QEMU `-netdev stream` over a unix socket
  *   stream:tcp:HOST:PORT[,server]    the same over TCP; IPv6 addresses in brackets
+ *   chardev:ADDRESS[,server][,vnet]  the framing of QEMU's network filters, over either; vnet: with `vnet_hdr_support`
  */
 export type LinkUrl =
   | { readonly kind: 'packet'; readonly interface: string }
   | { readonly kind: 'tap'; readonly interface: string; readonly bridge?: string }
-  | { readonly kind: 'stream'; readonly address: StreamAddress; readonly server: boolean };
+  | { readonly kind: 'stream'; readonly address: StreamAddress; readonly server: boolean }
+  | {
+      readonly kind: 'chardev';
+      readonly address: StreamAddress;
+      readonly server: boolean;
+      readonly vnet: boolean;
+    };
 
 export type StreamAddress =
   | { readonly family: 'unix'; readonly path: string }
@@ -33,9 +40,13 @@ export function parseLinkUrl(url: string): LinkUrl {
     case 'tap':
       return parseTap(url, rest);
     case 'stream':
-      return parseStream(url, rest);
+      return parseStreamUrl(url, rest);
+    case 'chardev': {
+      const { address, server, vnet } = parseStream(url, scheme, rest, ['server', 'vnet']);
+      return { kind: 'chardev', address, server, vnet };
+    }
     default:
-      throw wrong(url, `unknown scheme "${scheme}"; expected packet:, tap: or stream:`);
+      throw wrong(url, `unknown scheme "${scheme}"; expected packet:, tap:, stream: or chardev:`);
   }
 }
 
@@ -48,6 +59,8 @@ export function formatLinkUrl(link: LinkUrl): string {
       return `tap:${link.interface}${link.bridge === undefined ? '' : `,bridge=${link.bridge}`}`;
     case 'stream':
       return `stream:${formatAddress(link.address)}${link.server ? ',server' : ''}`;
+    case 'chardev':
+      return `chardev:${formatAddress(link.address)}${link.server ? ',server' : ''}${link.vnet ? ',vnet' : ''}`;
   }
 }
 
@@ -85,16 +98,28 @@ function parseTap(url: string, rest: string): LinkUrl {
   return bridge === undefined ? tap : { ...tap, bridge };
 }
 
-function parseStream(url: string, rest: string): LinkUrl {
-  const server = rest.endsWith(',server');
-  const address = server ? rest.slice(0, -',server'.length) : rest;
-  if (address.startsWith('unix:')) {
-    return { kind: 'stream', address: unixAddress(url, address.slice('unix:'.length)), server };
+function parseStreamUrl(url: string, rest: string): LinkUrl {
+  const { address, server } = parseStream(url, 'stream', rest, ['server']);
+  return { kind: 'stream', address, server };
+}
+
+function parseStream(url: string, scheme: string, rest: string, known: readonly string[]): ParsedStream {
+  const [place = '', ...options] = rest.split(',');
+  for (const option of options) {
+    if (!known.includes(option))
+      throw wrong(url, `unknown option "${option}"; expected ${known.join(' or ')}`);
   }
-  if (address.startsWith('tcp:')) {
-    return { kind: 'stream', address: tcpAddress(url, address.slice('tcp:'.length)), server };
-  }
-  throw wrong(url, 'expected stream:unix:PATH or stream:tcp:HOST:PORT, each with an optional ",server"');
+  const flags = { server: options.includes('server'), vnet: options.includes('vnet') };
+  if (place.startsWith('unix:')) return { address: unixAddress(url, place.slice('unix:'.length)), ...flags };
+  if (place.startsWith('tcp:')) return { address: tcpAddress(url, place.slice('tcp:'.length)), ...flags };
+  const form = known.map((option) => `[,${option}]`).join('');
+  throw wrong(url, `expected ${scheme}:unix:PATH${form} or ${scheme}:tcp:HOST:PORT${form}`);
+}
+
+interface ParsedStream {
+  readonly address: StreamAddress;
+  readonly server: boolean;
+  readonly vnet: boolean;
 }
 
 function unixAddress(url: string, path: string): StreamAddress {
@@ -104,9 +129,6 @@ function unixAddress(url: string, path: string): StreamAddress {
     throw wrong(url, `the socket path has ${bytes} bytes; the kernel takes ${SOCKET_PATH_BYTES_MAX}`);
   }
   if (path.includes('\0')) throw wrong(url, 'the socket path holds a zero byte');
-  if (path.includes(',')) {
-    throw wrong(url, `unknown option "${path.slice(path.indexOf(',') + 1)}"; expected server`);
-  }
   return { family: 'unix', path };
 }
 

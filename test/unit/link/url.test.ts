@@ -24,6 +24,19 @@ describe('link URLs', () => {
       'stream:tcp:[fe80::1%eth0]:1,server',
       { kind: 'stream', address: { family: 'tcp', host: 'fe80::1%eth0', port: 1 }, server: true },
     ],
+    [
+      'chardev:unix:/run/x,server,vnet',
+      { kind: 'chardev', address: { family: 'unix', path: '/run/x' }, server: true, vnet: true },
+    ],
+    [
+      'chardev:tcp:127.0.0.1:9003',
+      {
+        kind: 'chardev',
+        address: { family: 'tcp', host: '127.0.0.1', port: 9003 },
+        server: false,
+        vnet: false,
+      },
+    ],
   ])('%s', (url, link) => {
     expect(parseLinkUrl(url)).toEqual(link);
     expect(formatLinkUrl(parseLinkUrl(url))).toBe(url);
@@ -32,7 +45,10 @@ describe('link URLs', () => {
   it.each([
     ['', /unknown scheme ""/],
     ['tap0', /unknown scheme "tap0"/],
-    ['chardev:unix:/x', /unknown scheme/],
+    ['socket:unix:/x', /unknown scheme/],
+    ['chardev:unix:/x,vnt', /unknown option "vnt"; expected server or vnet/],
+    ['chardev:/x', /expected chardev:unix:PATH/],
+    ['stream:unix:/x,vnet', /unknown option "vnet"/],
     ['packet:', /not an interface name/],
     ['packet:sixteen-bytes-xx', /not an interface name/],
     ['packet:äöüäöüäö', /not an interface name/],
@@ -52,7 +68,7 @@ describe('link URLs', () => {
     ['stream:tcp:h:0', /HOST:PORT/],
     ['stream:tcp:h:65536', /HOST:PORT/],
     ['stream:tcp:::1:80', /HOST:PORT/],
-    ['stream:tcp:h:80,client', /HOST:PORT/],
+    ['stream:tcp:h:80,client', /unknown option "client"/],
   ])('refuses %j', (url, message) => {
     expect(() => parseLinkUrl(url)).toThrow(message);
     expect(() => parseLinkUrl(url)).toThrow(expect.objectContaining({ code: 'COLO_ERR_LINK_URL' }));
@@ -62,7 +78,10 @@ describe('link URLs', () => {
     const text = fc.oneof(
       fc.string(),
       fc
-        .tuple(fc.constantFrom('packet:', 'tap:', 'stream:unix:', 'stream:tcp:', 'stream:'), fc.string())
+        .tuple(
+          fc.constantFrom('packet:', 'tap:', 'stream:unix:', 'stream:tcp:', 'stream:', 'chardev:unix:'),
+          fc.string(),
+        )
         .map((parts) => parts.join('')),
     );
     fc.assert(

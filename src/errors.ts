@@ -31,6 +31,10 @@ export const ERROR_CODES = {
   COLO_ERR_HTTP_LISTEN: 'the admin address cannot be listened on',
   COLO_ERR_CAPTURE: 'a file is no packet capture this can read (pcap, pcapng)',
   COLO_ERR_EVIDENCE: 'evidence or a recording could not be written',
+  COLO_ERR_STATE: 'the state file of a failover is damaged, of another version, or cannot be written',
+  COLO_ERR_ARBITER: 'the arbiter does not let this side go on, or does not answer: nothing leaves',
+  COLO_ERR_FENCE: 'the fencing program failed: the other side may still live',
+  COLO_ERR_FAILOVER: 'a failover, protection or switchover was asked for and cannot be had now',
   COLO_ERR_RUNTIME_DIR: 'the runtime directory cannot be made or used',
 } as const;
 

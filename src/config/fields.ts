@@ -29,6 +29,13 @@ export function linkUrl() {
   return z.string().regex(/^[a-z]+:\S+$/, 'must be a link URL such as packet:tap0, without whitespace');
 }
 
+export function absolutePath(what: string) {
+  return z
+    .string()
+    .regex(/^\/[^\s,]*$/, 'must be an absolute path without whitespace or comma')
+    .describe(what);
+}
+
 /** `unix:PATH` or `tcp:HOST:PORT`, as QEMU and the proxy both take it. */
 export function socketAddress(what: string) {
   return z

@@ -74,6 +74,15 @@ export class GuestAddresses {
     }
   }
 
+  /** What an earlier process had learnt. */
+  restore({ mac, ip, vlan }: GuestAddress): void {
+    if (!this.isOwnSource(Buffer.concat([Buffer.alloc(6), mac]), 0)) {
+      this.#addMac(Buffer.concat([Buffer.alloc(6), mac]), 0);
+    }
+    const key = `${vlan}/${ip.toString('hex')}`;
+    if (this.#known.size < ADDRESSES_MAX) this.#known.set(key, { mac, ip, vlan });
+  }
+
   #addMac(bytes: Buffer, start: number): void {
     if (this.#macs === MACS_MAX) return;
     this.#macHigh[this.#macs] = bytes.readInt32BE(start + 6);

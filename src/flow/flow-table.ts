@@ -106,6 +106,16 @@ export class FlowTable {
   findOrAdd(view: FrameView, fromClient: boolean, nowMs: number): number {
     if (!hasFlow(view)) return -1;
     writeFlowKey(view, fromClient, this.#probe, 0);
+    return this.#findOrAddProbe(view.ipProtocol & 0xff, nowMs);
+  }
+
+  /** The slot of the flow with that key (`keyOf` gave it, perhaps to an earlier process), made if need be; -1: full. */
+  findOrAddKey(key: Int32Array, nowMs: number): number {
+    this.#probe.set(key);
+    return this.#findOrAddProbe(key[0]! & 0xff, nowMs);
+  }
+
+  #findOrAddProbe(ipProtocol: number, nowMs: number): number {
     const hash = hashFlowKey(this.#probe, 0, this.#seed) | 0;
     const found = this.#lookUp(hash);
     if (found !== -1) {
@@ -120,7 +130,7 @@ export class FlowTable {
     this.#keys.set(this.#probe, slot * FLOW_KEY_WORDS);
     this.#hashes[slot] = hash;
     this.#live[slot] = 1;
-    this.state.reset(slot, view.ipProtocol & 0xff, nowMs);
+    this.state.reset(slot, ipProtocol, nowMs);
     let bucket = hash & this.#mask;
     while (this.#buckets[bucket] !== 0) bucket = (bucket + 1) & this.#mask;
     this.#buckets[bucket] = slot + 1;

@@ -18,6 +18,9 @@ export interface MigrationStatus {
   /** `none` when there was none; else QEMU's MigrationStatus: `active`, `colo`, `completed`, `failed` ... */
   readonly status: string;
   readonly errorText: string;
+  /** Of the memory; 0 when QEMU does not say. */
+  readonly bytesDone: number;
+  readonly bytesTotal: number;
 }
 
 export interface ColoStatus {
@@ -39,6 +42,10 @@ export const CHECKPOINT_DELAY_MS_MAX = 4_294_967_295;
 function text(object: QmpObject, key: string): string {
   const value = object[key];
   return typeof value === 'string' ? value : '';
+}
+
+function bytesIn(value: unknown): number {
+  return typeof value === 'number' && value >= 0 ? value : 0;
 }
 
 async function ask(qmp: QmpExecutor, command: string): Promise<QmpObject> {
@@ -64,7 +71,13 @@ export async function queryStatus(qmp: QmpExecutor): Promise<VmStatus> {
 
 export async function queryMigrate(qmp: QmpExecutor): Promise<MigrationStatus> {
   const answer = await ask(qmp, 'query-migrate');
-  return { status: text(answer, 'status') || 'none', errorText: text(answer, 'error-desc') };
+  const ram = isObject(answer.ram) ? answer.ram : {};
+  return {
+    status: text(answer, 'status') || 'none',
+    errorText: text(answer, 'error-desc'),
+    bytesDone: bytesIn(ram.transferred),
+    bytesTotal: bytesIn(ram.total),
+  };
 }
 
 export async function queryColoStatus(qmp: QmpExecutor): Promise<ColoStatus> {

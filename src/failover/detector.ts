@@ -1,0 +1,102 @@
+/**
+ * Is a VM that has not died still there? No single sign says so: a monitor may hang while the guest serves, and an idle
+ * guest says nothing. Signs are named and weighed; from LOST_WEIGHT on the VM counts as lost. A closed monitor socket
+ * that refuses is no sign but a fact, and is not weighed here.
+ */
+export type Sign =
+  | 'monitor-silent' // QMP has not answered a question for heartbeatMsMax
+  | 'monitor-silent-long' // nor for heartbeatAloneMsMax
+  | 'frames-untaken' // its link has frames for it that it has not taken for heartbeatMsMax
+  | 'link-down'; // its link has no carrier, or its peer has closed it
+
+export const SIGN_WEIGHTS: Readonly<Record<Sign, number>> = {
+  'monitor-silent': 1,
+  'monitor-silent-long': 1,
+  'frames-untaken': 1,
+  'link-down': 1,
+};
+
+/** Two signs of different kinds, or a monitor that is silent for very long. */
+export const LOST_WEIGHT = 2;
+
+export interface DetectorLimits {
+  /** Between two questions. */
+  readonly heartbeatEveryMs: number;
+  /** A monitor that answers later, or frames that wait longer, are a sign. */
+  readonly heartbeatMsMax: number;
+  /** A monitor silent for this long is enough by itself. */
+  readonly heartbeatAloneMsMax: number;
+}
+
+/** A look that comes this much later than planned says more about this process than about the VM. */
+const LATE_LOOK_SHARE = 1;
+
+/** Signs of one VM. Time comes in as a number. */
+export class Detector {
+  readonly #limits: DetectorLimits;
+  /** Since when questions are unanswered, or frames wait; null: they are not. */
+  #askedMs: number | null = null;
+  #isOpen = false;
+  #untakenMs: number | null = null;
+  #linkDown = false;
+  #lookedMs: number | null = null;
+
+  constructor(limits: DetectorLimits) {
+    this.#limits = limits;
+  }
+
+  /** Everything that was seen before does not count: the VM is new, or was stopped on purpose. */
+  reset(): void {
+    this.#askedMs = null;
+    this.#isOpen = false;
+    this.#untakenMs = null;
+    this.#linkDown = false;
+    this.#lookedMs = null;
+  }
+
+  /** True when a question should be sent: none is open. */
+  mayAsk(nowMs: number): boolean {
+    if (this.#isOpen) return false;
+    this.#isOpen = true;
+    this.#askedMs ??= nowMs;
+    return true;
+  }
+
+  /** False: it failed, and silence goes on since the first question without an answer. */
+  answered(well: boolean): void {
+    this.#isOpen = false;
+    if (well) this.#askedMs = null;
+  }
+
+  /** @param untaken frames that the VM has not taken from its link */
+  look(nowMs: number, untaken: number, linkUp: boolean): void {
+    const { heartbeatEveryMs } = this.#limits;
+    const lateMs = this.#lookedMs === null ? 0 : nowMs - this.#lookedMs - heartbeatEveryMs;
+    this.#lookedMs = nowMs;
+    // this process was not running itself: what it has not seen it cannot hold against the VM
+    if (lateMs > heartbeatEveryMs * LATE_LOOK_SHARE) {
+      if (this.#askedMs !== null) this.#askedMs = nowMs;
+      this.#untakenMs = null;
+    }
+    if (untaken === 0) this.#untakenMs = null;
+    else this.#untakenMs ??= nowMs;
+    this.#linkDown = !linkUp;
+  }
+
+  signs(nowMs: number): Sign[] {
+    const { heartbeatMsMax, heartbeatAloneMsMax } = this.#limits;
+    const silentMs = this.#askedMs === null ? 0 : nowMs - this.#askedMs;
+    const signs: Sign[] = [];
+    if (silentMs >= heartbeatMsMax) signs.push('monitor-silent');
+    if (silentMs >= heartbeatAloneMsMax) signs.push('monitor-silent-long');
+    if (this.#untakenMs !== null && nowMs - this.#untakenMs >= heartbeatMsMax) signs.push('frames-untaken');
+    if (this.#linkDown) signs.push('link-down');
+    return signs;
+  }
+
+  isLost(nowMs: number): boolean {
+    const weight = this.signs(nowMs).reduce((sum, sign) => sum + SIGN_WEIGHTS[sign], 0);
+    // Nothing counts while the monitor answers: a VM that does is stuck elsewhere, and says so through the phases.
+    return weight >= LOST_WEIGHT && this.signs(nowMs).includes('monitor-silent');
+  }
+}

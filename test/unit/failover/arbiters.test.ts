@@ -1,0 +1,165 @@
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Arbiter, ClaimAnswer } from '../../../src/failover/arbiter.js';
+import { answerWithin } from '../../../src/failover/arbiter.js';
+import { execArbiter } from '../../../src/failover/arbiter-exec.js';
+import { FileArbiter } from '../../../src/failover/arbiter-file.js';
+import { Mandate } from '../../../src/failover/mandate.js';
+import { realClock, sleep } from '../../../src/system/clock.js';
+import { ManualClock } from '../../../src/system/manual-clock.js';
+
+const signal = new AbortController().signal;
+const claim = { reason: 'start', seat: 'primary', generation: 0 } as const;
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'colo-arbiter-'));
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+describe('a program as arbiter', () => {
+  function program(script: string): Arbiter {
+    const path = join(folder, 'arbiter.sh');
+    writeFileSync(path, `#!/bin/sh\n${script}\n`);
+    chmodSync(path, 0o755);
+    return execArbiter(path, { pair: 'web', owner: 'o', process: 'p' });
+  }
+
+  it.each([
+    ['exit 0', 'won'],
+    ['echo not you; exit 1', 'lost'],
+    ['exit 2', 'unknown'],
+    ['kill -9 $$', 'unknown'],
+    ['yes | head -c 1000000', 'unknown'],
+  ])('%s: %s', async (script, outcome) => {
+    expect((await program(script).claim(claim, signal)).outcome).toBe(outcome);
+  });
+
+  it('is told what is asked', async () => {
+    const arbiter = program(`echo "$@" > ${folder}/said`);
+    await arbiter.claim({ reason: 'promote-secondary', seat: 'secondary', generation: 4 }, signal);
+    const { readFileSync } = await import('node:fs');
+    expect(readFileSync(join(folder, 'said'), 'utf8')).toBe('claim web secondary promote-secondary 5\n');
+  });
+
+  it('that hangs is unknown in time, and is killed', async () => {
+    const arbiter = program('exec sleep 60');
+    const answer = await answerWithin(realClock, 100, (abort) => arbiter.claim(claim, abort));
+    expect(answer.outcome).toBe('unknown');
+  });
+
+  it('that is not there is unknown', async () => {
+    const absent = execArbiter(join(folder, 'absent'), { pair: 'web', owner: 'o', process: 'p' });
+    expect((await absent.claim(claim, signal)).outcome).toBe('unknown');
+  });
+});
+
+describe('generations in a directory', () => {
+  const LEASE = { leaseMs: 300, marginMs: 50 };
+  const of = (owner: string): FileArbiter =>
+    new FileArbiter(folder, { pair: 'web', owner, process: `${owner}-1` }, LEASE, realClock);
+
+  it('one of many claimants at once wins', async () => {
+    const answers = await Promise.all(
+      ['a', 'b', 'c', 'd', 'e'].map((owner) => of(owner).claim(claim, signal)),
+    );
+    expect(answers.filter(({ outcome }) => outcome === 'won').length).toBeLessThanOrEqual(1);
+    const later = await of('f').claim(claim, signal);
+    expect(later.outcome).toBe('won'); // nobody renewed
+  });
+
+  it('whoever renews keeps it; whoever does not loses it, and learns so', async () => {
+    const [a, b] = [of('a'), of('b')];
+    expect((await a.claim(claim, signal)).outcome).toBe('won');
+    let isRenewing = true;
+    const renewing = (async () => {
+      while (isRenewing) {
+        expect((await a.renew()).outcome).toBe('won');
+        await sleep(realClock, 50);
+      }
+    })();
+    expect((await b.claim(claim, signal)).outcome).toBe('lost');
+    isRenewing = false;
+    await renewing;
+    const won = await b.claim(claim, signal);
+    expect(won).toMatchObject({ outcome: 'won', generation: 2 });
+    expect((await a.renew()).outcome).toBe('lost');
+    const again = await a.claim({ ...claim, reason: 'again', generation: 1 }, signal);
+    expect(again).toMatchObject({ outcome: 'lost', detail: expect.stringContaining('has ruled since') });
+  });
+
+  it('what is given back can be had at once; the holder itself goes from generation to generation', async () => {
+    const a = of('a');
+    await a.claim(claim, signal);
+    expect(await a.claim({ ...claim, generation: 1 }, signal)).toMatchObject({
+      outcome: 'won',
+      generation: 2,
+    });
+    await a.release();
+    expect(await of('b').claim(claim, signal)).toMatchObject({ outcome: 'won', generation: 3 });
+  });
+});
+
+describe('the mandate', () => {
+  const LIMITS = { claimMsMax: 100, retryMs: 50 };
+  function rig(answers: { claim: () => ClaimAnswer | Promise<ClaimAnswer>; renew: () => ClaimAnswer }) {
+    const clock = new ManualClock();
+    const said: string[] = [];
+    const arbiter: Arbiter = {
+      kind: 'etcd',
+      leaseMs: 1000,
+      claim: async () => answers.claim(),
+      renew: async () => answers.renew(),
+      release: async () => undefined,
+    };
+    const mandate = new Mandate(arbiter, 0, clock, LIMITS, {
+      held: () => said.push('held'),
+      lost: (detail) => said.push(detail),
+      generationChanged: () => undefined,
+    });
+    return { clock, mandate, said };
+  }
+  async function run(clock: ManualClock, ms: number): Promise<void> {
+    for (let at = 0; at < ms; at += 10) {
+      clock.advance(10);
+      for (let turn = 0; turn < 8; turn++) await Promise.resolve();
+    }
+  }
+
+  it('is not held before the first yes, is renewed, and ends by the clock alone when nobody answers', async () => {
+    let isAnswering = true;
+    const until = (): ClaimAnswer =>
+      isAnswering
+        ? { outcome: 'won', generation: 1, heldUntilMs: clock.now() + 900 }
+        : { outcome: 'unknown', detail: 'silence' };
+    const { clock, mandate, said } = rig({ claim: until, renew: until });
+    expect(mandate.isHeld(clock.now())).toBe(false);
+    mandate.start('primary');
+    await run(clock, 3000);
+    expect(mandate.isHeld(clock.now())).toBe(true);
+    isAnswering = false;
+    expect(mandate.isHeld(clock.now() + 950)).toBe(false); // frozen: before any timer has run
+    await run(clock, 1500);
+    expect(mandate.isHeld(clock.now())).toBe(false);
+    isAnswering = true;
+    await run(clock, 200);
+    expect(mandate.isHeld(clock.now())).toBe(true);
+    expect(said[0]).toBe('held');
+    expect(said.at(-1)).toBe('held');
+  });
+
+  it('an arbiter that never answers a claim is a no, in time', async () => {
+    const { clock, mandate } = rig({
+      claim: () => new Promise(() => undefined),
+      renew: () => ({ outcome: 'unknown', detail: '' }),
+    });
+    let answer: boolean | undefined;
+    void mandate.claim('promote-secondary', 'secondary').then((won) => {
+      answer = won;
+    });
+    await run(clock, 2200);
+    expect(answer).toBe(false);
+    expect(mandate.isHeld(clock.now())).toBe(false);
+  });
+});

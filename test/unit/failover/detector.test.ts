@@ -1,0 +1,52 @@
+import { describe, expect, it } from 'vitest';
+import { Detector } from '../../../src/failover/detector.js';
+
+const LIMITS = { heartbeatEveryMs: 50, heartbeatMsMax: 350, heartbeatAloneMsMax: 10_000 };
+
+/** Looks every 50 ms; gives the moment of the verdict, or null. */
+function watch(
+  msMax: number,
+  vm: { answers: (ms: number) => boolean; untaken: (ms: number) => number; linkUp?: (ms: number) => boolean },
+  stepMs = 50,
+): number | null {
+  const detector = new Detector(LIMITS);
+  for (let ms = 0; ms <= msMax; ms += stepMs) {
+    detector.look(ms, vm.untaken(ms), vm.linkUp?.(ms) ?? true);
+    if (detector.mayAsk(ms) && vm.answers(ms)) detector.answered(true);
+    else if (vm.answers(ms)) detector.answered(true);
+    if (detector.isLost(ms)) return ms;
+  }
+  return null;
+}
+
+describe('signs of a lost VM', () => {
+  it('a frozen VM under traffic is lost in less than 500 ms', () => {
+    expect(watch(2000, { answers: (ms) => ms < 100, untaken: (ms) => (ms < 100 ? 0 : 3) })).toBeLessThan(600);
+  });
+
+  it('a monitor that hangs for 2 s while the guest serves is no loss', () => {
+    expect(watch(20_000, { answers: (ms) => ms < 5000 || ms > 7000, untaken: () => 0 })).toBeNull();
+  });
+
+  it('a guest that takes nothing while its monitor answers is no loss', () => {
+    expect(watch(20_000, { answers: () => true, untaken: () => 9 })).toBeNull();
+  });
+
+  it('frames that wait now and then are no sign', () => {
+    const untaken = (ms: number): number => (ms % 300 === 0 ? 0 : 5);
+    expect(watch(5000, { answers: (ms) => ms < 100, untaken })).toBeNull();
+  });
+
+  it('a monitor that never answers again is enough in the end', () => {
+    expect(watch(20_000, { answers: () => false, untaken: () => 0 })).toBe(10_000);
+  });
+
+  it('this process was asleep: it says nothing about the VM', () => {
+    expect(watch(20_000, { answers: (ms) => ms === 0, untaken: () => 1 }, 400)).toBeNull();
+  });
+
+  it('a link without carrier and a silent monitor are two signs', () => {
+    const lost = watch(2000, { answers: (ms) => ms < 100, untaken: () => 0, linkUp: (ms) => ms < 100 });
+    expect(lost).not.toBeNull();
+  });
+});

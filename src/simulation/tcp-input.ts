@@ -50,8 +50,8 @@ function synSentArrives(host: TcpHost, connection: TcpConnection, view: FrameVie
 
 function echoIsOurs(host: TcpHost, connection: TcpConnection, view: FrameView): boolean {
   const echo = view.bytes.readUInt32BE(view.timestamp + 4);
-  const age = seqDiff(host.timestamp(), echo);
-  return age >= 0 && age <= host.nowMs() - connection.synSentAtMs + 1;
+  // As Linux: between the SYN's own and now, by whatever clock this host has by now.
+  return seqDiff(echo, connection.synTimestamp) >= 0 && seqDiff(host.timestamp(), echo) >= 0;
 }
 
 function learnOptions(connection: TcpConnection, view: FrameView, ownScale: number): void {

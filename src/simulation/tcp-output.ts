@@ -14,7 +14,7 @@ const SACK_BLOCKS_MAX = 3; // beside timestamps (RFC 2018 section 3)
 export function sendSyn(host: TcpHost, connection: TcpConnection): void {
   connection.phase = 'syn-sent';
   connection.sndNxt = connection.sndMax = seqAdd(connection.iss, 1);
-  connection.synSentAtMs = host.nowMs();
+  connection.synTimestamp = host.timestamp();
   emit(host, connection, connection.iss, TcpFlag.SYN, EMPTY);
   armResend(host, connection);
 }

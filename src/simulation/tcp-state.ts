@@ -89,7 +89,7 @@ export interface TcpConnection extends TcpAddress {
   timestamps: boolean;
   sackPermitted: boolean;
   tsRecent: number;
-  synSentAtMs: number;
+  synTimestamp: number;
 
   // Deadlines; NEVER when not armed.
   resendAtMs: number;
@@ -191,7 +191,7 @@ export function newTcpConnection(
     timestamps: options.timestamps,
     sackPermitted: options.sack,
     tsRecent: 0,
-    synSentAtMs: 0,
+    synTimestamp: 0,
     resendAtMs: NEVER,
     ackAtMs: NEVER,
     closeAtMs: NEVER,

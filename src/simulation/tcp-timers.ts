@@ -29,9 +29,9 @@ function timeout(host: TcpHost, connection: TcpConnection): void {
   connection.timedAtMs = -1;
   if (connection.phase === 'syn-sent') {
     // The same SYN again; its time stays that of the first, as the echo check wants it.
-    const { synSentAtMs } = connection;
+    const { synTimestamp } = connection;
     sendSyn(host, connection);
-    connection.synSentAtMs = synSentAtMs;
+    connection.synTimestamp = synTimestamp;
     return;
   }
   if (connection.phase === 'syn-received') {

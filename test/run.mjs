@@ -1,6 +1,6 @@
 // `npm test`: set-up, lint, types, unit tests, then what needs root (namespaces, kernel facts, two real VMs).
 // What cannot run here is skipped loudly and counted. The last line is the sum, alone: `N passed, N failed`.
-//   node test/run.mjs [--only NAME]...     NAME: lint, types, unit, demo, browser, package, captures, netns, qemu
+//   node test/run.mjs [--only NAME]...     NAME: lint, types, unit, simulate, fuzz, demo, browser, package, captures, netns, qemu
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,6 +17,8 @@ const PARTS = [
   { name: 'lint', run: lint, msMax: 2 * 60_000 },
   { name: 'types', run: types, msMax: 5 * 60_000 },
   { name: 'unit', run: (msMax) => vitest(['unit'], msMax), msMax: 10 * 60_000 },
+  { name: 'simulate', run: simulate, msMax: 3 * 60_000 },
+  { name: 'fuzz', run: fuzz, msMax: 60_000 },
   { name: 'demo', run: demo, msMax: 3 * 60_000 },
   { name: 'browser', run: browser, msMax: 3 * 60_000 },
   { name: 'package', run: (msMax) => vitest(['package'], msMax), msMax: 10 * 60_000 },
@@ -83,6 +85,26 @@ function demo(msMax) {
 async function browser(msMax) {
   if (!(await hasCommand('chromium'))) return skip('chromium is not installed');
   return vitest(['browser'], msMax);
+}
+
+/** Seeded worlds: a fixed set, every sync-point in turn, and fresh seeds, which it prints. */
+async function simulate(msMax) {
+  const runner = join(ROOT, 'test', 'simulation', 'run.mjs');
+  const forms = [
+    ['fixed seeds', '--seed', '1', '--seeds', '100'],
+    ['every sync-point', '--seed', '1', '--directed'],
+    ['fresh seeds', '--seeds', '1000', '--seconds', '15'],
+  ];
+  const outcomes = [];
+  for (const [title, ...words] of forms) {
+    outcomes.push(await check(`simulate, ${title}`, process.execPath, [runner, ...words], msMax / 3));
+  }
+  return sum(outcomes);
+}
+
+function fuzz(msMax) {
+  const runner = join(ROOT, 'test', 'fuzz', 'run.mjs');
+  return check('fuzz', process.execPath, [runner, '--seconds', '8'], msMax);
 }
 
 /** The captures of test/fixtures/captures against an exact oracle. */

@@ -1,0 +1,190 @@
+import type { Phase } from '../../checkpoint/ports.js';
+import type { Random } from '../random.js';
+import { below, chance, SeededRandom } from '../random.js';
+import type { GuestManners, WorldOptions } from '../world.js';
+
+/** Everything that can go wrong in a trial; each is chosen by name. */
+export const FAULTS = [
+  'loss',
+  'duplication',
+  'reordering',
+  'delay',
+  'corruption',
+  'partition',
+  'stall-primary',
+  'stall-secondary',
+  'burst-primary',
+  'burst-secondary',
+  'loss-primary',
+  'loss-secondary',
+  'crash-primary',
+  'crash-secondary',
+  'cut-channel',
+  'cut-primary-qmp',
+  'cut-secondary-qmp',
+  'wall-jump',
+  'storm',
+  'checkpoint',
+] as const;
+export type FaultName = (typeof FAULTS)[number];
+
+/** These end protection; one at a time, since the promise is about single failures. */
+export const DISRUPTIVE: ReadonlySet<FaultName> = new Set<FaultName>([
+  'crash-primary',
+  'crash-secondary',
+  'cut-channel',
+  'cut-primary-qmp',
+  'cut-secondary-qmp',
+]);
+
+/** Phases of a checkpoint at whose beginning a fault may strike. */
+export const STRUCK_PHASES: readonly Phase[] = [
+  'quiescing',
+  'suspending',
+  'suspended',
+  'transferring',
+  'loading',
+  'committing',
+];
+
+/** After the beginning of protection, or when that phase begins for the n-th time, and then so long after. */
+export type Moment =
+  | { readonly atMs: number }
+  | { readonly phase: Phase; readonly nth: number; readonly afterMs: number };
+
+export interface PlannedFault {
+  readonly name: FaultName;
+  readonly when: Moment;
+  readonly durationMs: number;
+}
+
+export const TASKS = [
+  'download',
+  'upload',
+  'count',
+  'short',
+  'rand',
+  'time',
+  'call-back',
+  'udp',
+  'ping',
+] as const;
+export type TaskName = (typeof TASKS)[number];
+
+export interface PlannedTask {
+  readonly name: TaskName;
+  readonly ipVersion: 4 | 6;
+  readonly atMs: number;
+  /** Bytes, requests or probes, as fits the task. */
+  readonly size: number;
+}
+
+/** A whole trial as plain data: it can be printed, cut down and run again. */
+export interface Plan {
+  readonly seed: number;
+  readonly world: Omit<WorldOptions, 'seed' | 'log' | 'limits'>;
+  /** Small limits of held memory, so that they are reached. */
+  readonly tight: boolean;
+  readonly tasks: readonly PlannedTask[];
+  readonly faults: readonly PlannedFault[];
+}
+
+export interface PlanOptions {
+  /** Only these faults; all when absent. */
+  readonly faults?: readonly FaultName[];
+  /** How many tasks and faults at most. */
+  readonly steps?: number;
+}
+
+const STEPS_DEFAULT = 12;
+const FAULTS_WITHIN_MS = 1500;
+
+const SIZES: Readonly<Record<TaskName, (random: Random) => number>> = {
+  download: (random) => 1000 + below(random, 300_000),
+  upload: (random) => 1000 + below(random, 150_000),
+  count: (random) => 10 + below(random, 150),
+  short: (random) => 2 + below(random, 12),
+  rand: () => 1,
+  time: () => 1,
+  'call-back': () => 1,
+  udp: (random) => 5 + below(random, 40),
+  ping: (random) => 5 + below(random, 20),
+};
+
+/** The trial of a seed: always the same for the same seed and options. */
+export function makePlan(seed: number, options: PlanOptions = {}): Plan {
+  const random = new SeededRandom(seed).fork('plan');
+  const steps = options.steps ?? STEPS_DEFAULT;
+  const names = options.faults ?? FAULTS;
+  const isLight = chance(random, 0.15);
+  const faults = isLight || names.length === 0 ? 0 : 1 + below(random, Math.max(1, steps / 2));
+  return {
+    seed,
+    world: {
+      wire: { delayMs: pick(random, [0.1, 0.5, 5]), jitterMs: pick(random, [0, 0, 0.5]) },
+      primary: manners(random),
+      secondary: manners(random),
+      clientTcp: { delayedAckMs: pick(random, [0, 40]), sack: chance(random, 0.8) },
+      costs: { saveMs: pick(random, [0, 1, 10]), loadMs: pick(random, [0, 1, 20]) },
+      linkDelayMs: pick(random, [0.05, 0.05, 1, 4]),
+      channelDelayMs: pick(random, [0.02, 0.02, 1.5]),
+      ...(chance(random, 0.1) ? { linkBytesMax: 32 * 1024 } : {}),
+    },
+    tight: chance(random, 0.2),
+    tasks: Array.from({ length: 1 + below(random, Math.max(1, steps - faults)) }, () => task(random)),
+    faults: Array.from({ length: faults }, () => fault(random, names)),
+  };
+}
+
+function manners(random: Random): GuestManners {
+  return {
+    tcp: {
+      segmentJitter: pick(random, [0, 0, 0.2]),
+      delayedAckMs: pick(random, [0, 0, 40]),
+      sack: true,
+    },
+    services: { thinkMs: pick(random, [0, 0, 3]), thinkJitterMs: pick(random, [0, 0, 2]) },
+    lagMs: pick(random, [0, 0, 1, 8]),
+    lagJitterMs: pick(random, [0, 0, 2]),
+    timestampSkewMs: pick(random, [0, 0, 400]),
+  };
+}
+
+function task(random: Random): PlannedTask {
+  const name = pick(random, TASKS);
+  const ipVersion = chance(random, 0.7) ? 4 : 6;
+  return { name, ipVersion, atMs: below(random, FAULTS_WITHIN_MS), size: SIZES[name](random) };
+}
+
+function fault(random: Random, names: readonly FaultName[]): PlannedFault {
+  const name = pick(random, names);
+  const when: Moment = chance(random, 0.5)
+    ? { atMs: below(random, FAULTS_WITHIN_MS * 10) / 10 }
+    : { phase: pick(random, STRUCK_PHASES), nth: 1 + below(random, 4), afterMs: below(random, 30) / 10 };
+  return { name, when, durationMs: 1 + below(random, 400) };
+}
+
+/** Each disruptive fault at each sync-point in turn, under the same traffic. */
+export function directedPlans(seed: number): Plan[] {
+  const base = makePlan(seed, { faults: [] });
+  const tasks: PlannedTask[] = [
+    { name: 'count', ipVersion: 4, atMs: 0, size: 200 },
+    { name: 'download', ipVersion: 6, atMs: 0, size: 200_000 },
+    { name: 'upload', ipVersion: 4, atMs: 5, size: 150_000 },
+    ...[10, 150, 300, 450].map((atMs): PlannedTask => ({ name: 'rand', ipVersion: 4, atMs, size: 1 })),
+  ];
+  const plans: Plan[] = [];
+  for (const name of DISRUPTIVE) {
+    for (const phase of STRUCK_PHASES) {
+      for (const afterMs of [0, 0.03, 0.5]) {
+        const when = { phase, nth: 2, afterMs };
+        plans.push({ ...base, tight: false, tasks, faults: [{ name, when, durationMs: 50 }] });
+      }
+    }
+  }
+  return plans;
+}
+
+function pick<T>(random: Random, values: readonly T[]): T {
+  return values[below(random, values.length)]!;
+}

@@ -1,0 +1,234 @@
+/** Runs one plan in one world and says whether the promise held. */
+import { DEFAULT_COMPARE_LIMITS } from '../../compare/verdict.js';
+import type { Log } from '../../system/log.js';
+import type { ClientTask } from '../client/task.js';
+import { hashText } from '../random.js';
+import { GUEST_HOST } from '../stage.js';
+import { World } from '../world.js';
+import { Faults } from './faults.js';
+import type { Plan, PlannedTask } from './plan.js';
+import { seats, type Violation, Watch } from './watch.js';
+
+export interface TrialResult {
+  readonly violation: Violation | null;
+  readonly simulatedMs: number;
+  readonly steps: number;
+  /** How often each fault really struck. */
+  readonly faults: Readonly<Record<string, number>>;
+  /** Longest silence of any task while something was due. */
+  readonly gapMsMax: number;
+  /** What happened, a line each, with the simulated time. */
+  readonly timeline: readonly string[];
+  /** A hash of the run: equal for equal runs. */
+  readonly fingerprint: number;
+}
+
+const PROTECTED_WITHIN_MS = 30_000;
+/** With the faults over, everything must be done within this. */
+const COMPLETE_WITHIN_MS = 90_000;
+const SETTLE_TRIES = 50;
+const TIMELINE_LINES_MAX = 2000;
+/** A fresh secondary is started this long after protection was lost, as an operator's supervisor would. */
+const REPLACE_AFTER_MS = 300;
+const REPLACE_EVERY_MS = 1000;
+
+const GENEROUS = { held: 32 * 1024 * 1024, gate: 4 * 1024 * 1024 };
+const TIGHT = { held: 64 * 1024, gate: 16 * 1024 };
+
+export async function runTrial(plan: Plan): Promise<TrialResult> {
+  const trial = new Trial(plan);
+  try {
+    await trial.run();
+  } catch (error) {
+    trial.watch.fail('crash', error instanceof Error ? (error.stack ?? error.message) : String(error));
+  }
+  return trial.end();
+}
+
+class Trial {
+  readonly #plan: Plan;
+  readonly #world: World;
+  readonly watch: Watch;
+  readonly #faults: Faults;
+  readonly #tasks: ClientTask[] = [];
+  readonly #timeline: string[] = [];
+  #lastState = '';
+  #unprotectedSinceMs = -1;
+  #replacedAtMs = Number.NEGATIVE_INFINITY;
+  #opening: Promise<void> = Promise.resolve();
+  #told = 0;
+
+  constructor(plan: Plan) {
+    this.#plan = plan;
+    const memory = plan.tight ? TIGHT : GENEROUS;
+    const compare = { ...DEFAULT_COMPARE_LIMITS, flowsMax: 4096, heldBytesMax: memory.held };
+    this.#world = new World({
+      seed: plan.seed,
+      ...plan.world,
+      log: this.#log(),
+      limits: {
+        dataPlane: {
+          gate: { framesMax: 4096, bytesMax: memory.gate },
+          parked: { framesMax: 4096, bytesMax: 4 * 1024 * 1024 },
+          broadcastPerSecondMax: 1000,
+          compare,
+        },
+      },
+    });
+    this.watch = new Watch(this.#world, memory);
+    this.#faults = new Faults(this.#world, plan, (text) => this.#say(text));
+  }
+
+  async run(): Promise<void> {
+    const world = this.#world;
+    await world.open();
+    await world.openSecondary();
+    if (!(await this.#until(PROTECTED_WITHIN_MS, () => world.pair.state === 'protected'))) {
+      this.watch.fail('progress', `not protected after ${PROTECTED_WITHIN_MS} ms`);
+      return;
+    }
+    for (const planned of this.#plan.tasks) {
+      world.clock.after(planned.atMs, () => this.#begin(planned));
+    }
+    this.#faults.begin();
+    await this.#until(this.#faults.overAfterMs, () => this.#faults.isOver && this.#allDone());
+    this.#faults.stop();
+    this.#say('the faults are over');
+    await this.#complete();
+    if (this.watch.violation === null) await this.#protectionReturns();
+    if (this.watch.violation === null) await this.#metricsAgree();
+  }
+
+  async #complete(): Promise<void> {
+    if (await this.#until(COMPLETE_WITHIN_MS, () => this.#allDone())) return;
+    const open = this.#tasks.filter((task) => task.report === null);
+    if (!seats(this.#world).carrier.alive) {
+      this.watch.fail('progress', 'nobody carries the traffic');
+    }
+    const names = open.map((task) => `${task.name} at ${JSON.stringify(task.progress)}`);
+    this.watch.fail('progress', `unfinished ${COMPLETE_WITHIN_MS} ms after the faults: ${names.join(', ')}`);
+  }
+
+  async #protectionReturns(): Promise<void> {
+    const { pair } = this.#world;
+    if (await this.#until(COMPLETE_WITHIN_MS, () => pair.state === 'protected')) return;
+    this.watch.fail('progress', `protection has not returned: ${pair.state}`);
+  }
+
+  async #metricsAgree(): Promise<void> {
+    let problem: string | null = 'never looked';
+    for (let round = 0; round < SETTLE_TRIES && problem !== null; round++) {
+      await this.#until(0.2, () => false);
+      problem = this.watch.metricsProblem();
+    }
+    if (problem !== null) this.watch.fail('metrics', problem);
+  }
+
+  #allDone(): boolean {
+    return (
+      this.#tasks.length === this.#plan.tasks.length && this.#tasks.every(({ report }) => report !== null)
+    );
+  }
+
+  /** Runs on; every step is looked at. Also ends at a violation. */
+  async #until(limitMs: number, done: () => boolean): Promise<boolean> {
+    let isDone = false;
+    await this.#world.run(limitMs, () => {
+      this.#step();
+      if (this.watch.check()) return true;
+      isDone = done();
+      return isDone;
+    });
+    return isDone || this.watch.violation !== null;
+  }
+
+  #step(): void {
+    const { pair, clock } = this.#world;
+    const { phase } = pair.coordinator;
+    const now = `${pair.state} ${phase}`;
+    if (now !== this.#lastState) {
+      this.#lastState = now;
+      this.#say(now);
+      this.#faults.phaseIs(phase);
+    }
+    this.#transcripts();
+    if (pair.state !== 'unprotected' && pair.state !== 'failed-over') this.#unprotectedSinceMs = -1;
+    else if (this.#unprotectedSinceMs < 0) this.#unprotectedSinceMs = clock.now();
+    else if (
+      clock.now() - this.#unprotectedSinceMs >= REPLACE_AFTER_MS &&
+      clock.now() - this.#replacedAtMs >= REPLACE_EVERY_MS
+    ) {
+      this.#replacedAtMs = clock.now();
+      this.#say('a fresh secondary is started');
+      this.#opening = this.#opening
+        .then(() => this.#world.openSecondary())
+        .catch((error: unknown) => this.watch.fail('crash', `a fresh secondary: ${String(error)}`));
+    }
+  }
+
+  /** (2) Every task checks its own bytes; the first thing it found wrong is a violation. */
+  #transcripts(): void {
+    while (this.#told < this.#tasks.length && this.#tasks[this.#told]!.report !== null) this.#told++;
+    for (let index = 0; index < this.#tasks.length; index++) {
+      const problem = this.#tasks[index]!.report?.problem;
+      if (problem != null) this.watch.fail('transcript', `${this.#tasks[index]!.name}: ${problem}`);
+    }
+  }
+
+  #begin({ name, ipVersion, size }: PlannedTask): void {
+    const { client } = this.#world;
+    const server = ipVersion === 4 ? GUEST_HOST.ipv4 : GUEST_HOST.ipv6;
+    const number = this.#tasks.length;
+    const probes = { count: size, everyMs: 7, answerMsMax: 2000 };
+    const start = {
+      download: () => client.download(server, `t${number}-${size}.bin`),
+      upload: () => client.upload(server, `t${number}`, size),
+      count: () => client.count(server, size, 3),
+      short: () => client.shortConnections(server, size),
+      rand: () => client.divergent(server, 'rand'),
+      time: () => client.divergent(server, 'time'),
+      'call-back': () => client.callBack(server),
+      udp: () => client.udpEcho(server, probes),
+      ping: () => client.ping(server, probes),
+    };
+    const task = start[name]();
+    this.#tasks.push(task);
+    this.#say(`task ${number}: ${task.name} over IPv${ipVersion} begins`);
+    void task.done.then((report) => {
+      this.#say(
+        `task ${number}: ${report.problem ?? 'right'}, longest silence ${report.gapMsMax.toFixed(0)} ms`,
+      );
+    });
+  }
+
+  #log(): Log {
+    const line = (_fields: object, message: string): void => this.#say(`  log: ${message}`);
+    return { debug() {}, info: line, warn: line, error: line };
+  }
+
+  #say(text: string): void {
+    const line = `${this.#world === undefined ? '0' : this.#world.clock.now().toFixed(3)} ${text}`;
+    this.#timeline.push(line);
+    if (this.#timeline.length > TIMELINE_LINES_MAX) this.#timeline.splice(0, TIMELINE_LINES_MAX / 2);
+  }
+
+  async end(): Promise<TrialResult> {
+    const { watch } = this;
+    const world = this.#world;
+    const simulatedMs = world.clock.now();
+    const { violation } = watch;
+    if (violation !== null) this.#say(`VIOLATION of ${violation.invariant}: ${violation.what}`);
+    const timeline = [...this.#timeline];
+    await world.close();
+    watch.close();
+    return {
+      violation,
+      simulatedMs,
+      steps: watch.steps,
+      faults: this.#faults.struck,
+      gapMsMax: Math.max(0, ...this.#tasks.map((task) => task.report?.gapMsMax ?? 0)),
+      timeline,
+      fingerprint: hashText(timeline.join('\n')),
+    };
+  }
+}

@@ -1,0 +1,198 @@
+/**
+ * Deliberate faults in the product's rules, each one replacement in one file of the build. `in` is relative to the
+ * build; `find` must be there, and the `nth` occurrence (from 1; 1 when absent) is replaced.
+ */
+const PLANE = 'dataplane/data-plane.js';
+const LEG = 'dataplane/secondary-leg.js';
+const GATE = 'compare/tcp-gate.js';
+const PAIR = 'pair/pair.js';
+const COMPARATOR = 'compare/comparator.js';
+const TRANSLATE = 'translate/translate.js';
+
+export const MUTANTS = [
+  {
+    name: 'release without a match',
+    in: PLANE,
+    find: 'this.comparator.primary(view, flow, nowMs);',
+    put: "this.#release(bytes, offset, length, vnetHeaderBytes, flow, 'unprotected', 0);",
+  },
+  { name: 'forget the ack gate', in: GATE, find: 'if (lead > 0) {', put: 'if (false) {' },
+  {
+    name: 'forget the SACK gate',
+    in: GATE,
+    find: 'const shrinksSack = view.sackBlocks > 0 && !this.#sackCovered(view);',
+    put: 'const shrinksSack = false;',
+  },
+  {
+    name: 'payload is not compared',
+    in: 'compare/tcp-match.js',
+    find: 'if (view.bytes.compare(buffer, keptAt, keptAt + common, at, at + common) !== 0) {',
+    put: 'if (false) {',
+  },
+  {
+    name: 'commit at RECEIVED',
+    in: 'checkpoint/coordinator.js',
+    find: 'case SyncPoint.RECEIVED:',
+    put: 'case SyncPoint.RECEIVED: void this.#gate.commit("compare");',
+  },
+  {
+    name: 'do not drain at SEND',
+    in: PLANE,
+    find: 'this.links[this.carrier].drain();',
+    put: '',
+  },
+  { name: 'do not drain at REPLY', in: PLANE, find: 'this.secondaryLeg.link.drain();', put: '' },
+  { name: 'do not park from REPLY on', in: PLANE, find: 'this.secondaryLeg.parking = true;', put: '' },
+  {
+    name: 'forget to reset the pair translation',
+    in: COMPARATOR,
+    find: 'this.#tcp.state.commit(slot);',
+    put: '',
+  },
+  {
+    name: 'keep the secondary’s frames of an ended epoch',
+    in: COMPARATOR,
+    find: 'this.#tcp.state.dropSecondaryFrames(slot);',
+    put: '',
+  },
+  {
+    name: 'release nothing at LOADED',
+    in: COMPARATOR,
+    find: "this.#releaseHeld('committed', nowMs);",
+    put: '',
+  },
+  {
+    name: 'the gate does not hold',
+    in: PLANE,
+    find: 'if (this.gateClosed) {',
+    put: 'if (false) {',
+  },
+  { name: 'the gate never opens', in: PLANE, find: 'this.gateClosed = false;', put: '' },
+  {
+    name: 'lose one held client frame',
+    in: 'dataplane/frame-queue.js',
+    find: 'const count = this.frames;',
+    put: 'const count = Math.max(0, this.frames - 1);',
+  },
+  {
+    name: 'reverse the held order',
+    in: 'dataplane/frame-queue.js',
+    find: 'const entry = 3 * index;',
+    put: 'const entry = 3 * (count - 1 - index);',
+  },
+  {
+    name: 'mirror nothing to the secondary',
+    in: PLANE,
+    find: 'if (!this.secondaryLeg.feed(view, flow))',
+    put: 'if (false)',
+  },
+  {
+    name: 'promote without taking over its space',
+    in: PLANE,
+    find: 'this.comparator.adoptSecondary();',
+    put: '',
+  },
+  {
+    name: 'release the dead primary’s output before promoting',
+    in: PLANE,
+    find: "this.counters.drops['primary-uncovered'] += this.comparator.dropPrimary();",
+    put: 'this.comparator.releaseAllPrimary(0);',
+  },
+  {
+    name: 'do not wait for LOADED when the primary dies',
+    in: PAIR,
+    find: "rule === 'old-state' ? undefined : this.#channelClosed(),",
+    put: '',
+  },
+  {
+    name: 'promote in the phase loading at once',
+    in: 'failover/rules.js',
+    find: "loading: 'wait-loaded'",
+    put: "loading: 'old-state'",
+  },
+  {
+    name: 'never promote',
+    in: 'failover/rules.js',
+    find: "idle: 'old-state'",
+    put: "idle: 'no-replica'",
+  },
+  {
+    name: 'promote a living primary’s secondary',
+    in: PAIR,
+    find: "if ((await this.primary.liveness()) === 'refused')",
+    put: "if ((await this.primary.liveness()) !== 'x')",
+  },
+  {
+    name: 'accept a void VM’s frames',
+    in: PLANE,
+    find: 'this.counters.drops.void += batch.count;',
+    put: 'this.#fromCarrier(batch);',
+  },
+  {
+    name: 'do not translate the survivor’s output',
+    in: TRANSLATE,
+    find: 'moveTowardsClient(view, state, flow, seqDelta, tsDelta);',
+    put: '',
+    nth: 2,
+  },
+  {
+    name: 'do not translate towards the secondary',
+    in: LEG,
+    find: 'toSecondary(this.#view, this.#flows, flow);',
+    put: '',
+  },
+  {
+    name: 'do not translate SACK blocks',
+    in: TRANSLATE,
+    find: 'if (view.sackBlocks === 0 || seqDelta === 0)',
+    put: 'if (true)',
+  },
+  {
+    name: 'timestamps of the survivor go back',
+    in: TRANSLATE,
+    find: 'if (behind > 0) {',
+    put: 'if (false) {',
+  },
+  {
+    name: 'wrap-around is forgotten',
+    in: 'wire/sequence.js',
+    find: 'return ((a - b) | 0) > 0;',
+    put: 'return a > b;',
+  },
+  {
+    name: 'held memory has no limit',
+    in: 'compare/hold-store.js',
+    find: 'this.totalBytes + bytes > this.#limits.heldBytesMax',
+    put: 'false',
+  },
+  {
+    name: 'the gate’s buffer has no limit',
+    in: 'dataplane/frame-queue.js',
+    find: 'this.bytes + length > this.#limits.bytesMax',
+    put: 'false',
+  },
+  {
+    name: 'a released frame is not counted',
+    in: PLANE,
+    find: 'this.counters.framesReleased[reason]++;',
+    put: "if (reason !== 'committed') this.counters.framesReleased[reason]++;",
+  },
+  {
+    name: 'one-sided output is never reported',
+    in: PLANE,
+    find: 'this.comparator.tick(',
+    put: 'void (',
+  },
+  {
+    name: 'parked frames are lost at LOADED',
+    in: LEG,
+    find: 'this.#parked.drainTo(visit);',
+    put: 'this.#parked.clear();',
+  },
+  {
+    name: 'promotable before the first LOADED',
+    in: PAIR,
+    find: 'primaryLostRule(phase, this.#promotable)',
+    put: 'primaryLostRule("idle", true)',
+  },
+];

@@ -18,6 +18,7 @@ import { Rig } from './lib/rig.mjs';
 import { RunFolder } from './lib/run-folder.mjs';
 import { death } from './scenarios/death.mjs';
 import { divergence } from './scenarios/divergence.mjs';
+import { reboot } from './scenarios/reboot.mjs';
 import { requestLatency, soak } from './scenarios/soak.mjs';
 import { killAt, WORDS } from './scenarios/sync-points.mjs';
 import { traffic, unprotectedTraffic } from './scenarios/traffic.mjs';
@@ -81,6 +82,13 @@ const STORIES = {
     async play(rig, section, sizes) {
       await rig.protect();
       await death(rig, section, sizes, 'primary', { pointName: '3 at any moment', anyMoment: true });
+    },
+  },
+  reboot: {
+    checkpoint: { periodMsMax: 0 },
+    async play(rig, section) {
+      await rig.protect();
+      await reboot(rig, section);
     },
   },
   soak: {

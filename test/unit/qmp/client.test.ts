@@ -254,7 +254,7 @@ describe('commands', () => {
           : { status: 'colo', mode: 'primary', 'last-mode': 'none', reason: 'request' },
     });
     expect(await outcome(commands.queryVersion(client))).toMatchObject({ major: 7, minor: 2, micro: 22 });
-    expect(await outcome(commands.queryMigrate(client))).toEqual({ status: 'colo', errorText: '' });
+    expect(await outcome(commands.queryMigrate(client))).toMatchObject({ status: 'colo', errorText: '' });
     expect(await outcome(commands.queryColoStatus(client))).toEqual({
       mode: 'primary',
       lastMode: 'none',

@@ -1,6 +1,7 @@
 /** The composition root: a configuration becomes one running pair. */
 import { randomInt } from 'node:crypto';
 import { DEFAULT_CHECKPOINT_LIMITS } from './checkpoint/limits.js';
+import { compileRules } from './compare/rules.js';
 import { type Config, clientLinkUrl, runtimeMode } from './config/derive.js';
 import { ColoError } from './errors.js';
 import { CaptureRing } from './evidence/capture-ring.js';
@@ -81,6 +82,7 @@ export async function startProxy(config: Config, options: { log: Log }): Promise
         parked: PARKED_LIMITS,
         broadcastPerSecondMax: config.gate.broadcastPerSecondMax,
         compare: config.compare,
+        rules: compileRules(config.rules),
       },
       checkpoint: { ...DEFAULT_CHECKPOINT_LIMITS, ...config.checkpoint },
       vm: { ...config.qmp, livenessMsMax: LIVENESS_MS_MAX },

@@ -1,6 +1,7 @@
 /** The flags that change the configuration, and the configuration they give together with file and environment. */
 import { existsSync } from 'node:fs';
 import { type Command, Option } from 'commander';
+import { ruleChecks } from '../compare/rule-checks.js';
 import type { ConfigCheck, ConfigProblem } from '../config/checks.js';
 import type { Config } from '../config/derive.js';
 import { type ConfigFlag, loadConfig } from '../config/load.js';
@@ -44,6 +45,12 @@ const KEY_FLAGS: readonly { flag: string; argument: string; path: string; help: 
     path: 'http.listen',
     help: 'admin address: HOST:PORT, unix:PATH or off',
   },
+  {
+    flag: '--record',
+    argument: 'DIR',
+    path: 'record.directory',
+    help: 'flight recorder: keep everything compared and every verdict there, for replay',
+  },
   { flag: '--log-level', argument: 'LEVEL', path: 'log.level', help: 'least level that is logged' },
   { flag: '--log-format', argument: 'FORMAT', path: 'log.format', help: 'auto, json or pretty' },
 ];
@@ -86,7 +93,7 @@ export function configOf(
 ): Config {
   const named = options.config ?? env.COLO_PROXY_CONFIG;
   const file = named ?? (existsSync(DEFAULT_CONFIG_FILE) ? DEFAULT_CONFIG_FILE : undefined);
-  return loadConfig({ file, env, flags: flagsOf(options), checks: [linkChecks], withoutLinks });
+  return loadConfig({ file, env, flags: flagsOf(options), checks: [linkChecks, ruleChecks], withoutLinks });
 }
 
 /** `--set` first: a flag with a name of its own says it more plainly. */

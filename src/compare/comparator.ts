@@ -9,6 +9,8 @@ import { FrameKind, type FrameView } from '../wire/frame-view.js';
 import { DatagramComparator } from './datagram.js';
 import { FrameMark, NONE, Side } from './hold-store.js';
 import { Ledger } from './ledger.js';
+import { NO_RULES, type RuleAction, type RuleSet } from './rules.js';
+import { Ruling } from './ruling.js';
 import { TcpComparator, Waiting } from './tcp.js';
 import { type ComparatorSink, type CompareLimits, type ReleaseReason, Verdict } from './verdict.js';
 
@@ -31,14 +33,24 @@ export class Comparator {
   /** The secondary's frames that need no comparing or cannot be compared: its own link control, garbage. */
   secondaryIgnored = 0;
 
+  /** Frames and bytes of the primary that left by waiver: [0] link control, [n] the n-th rule. */
+  readonly waivedFrames: Float64Array;
+  readonly waivedBytes: Float64Array;
+
+  readonly rules: RuleSet;
   readonly #ledger: Ledger;
+  readonly #ruling: Ruling | null;
   readonly #tcp: TcpComparator;
   readonly #datagram: DatagramComparator;
 
-  constructor(flows: FlowTable, limits: CompareLimits, sink: ComparatorSink) {
+  constructor(flows: FlowTable, limits: CompareLimits, sink: ComparatorSink, rules: RuleSet = NO_RULES) {
     this.#ledger = new Ledger(flows, limits, sink);
     this.#tcp = new TcpComparator(this.#ledger);
     this.#datagram = new DatagramComparator(this.#ledger);
+    this.rules = rules;
+    this.waivedFrames = new Float64Array(1 + rules.rules.length);
+    this.waivedBytes = new Float64Array(1 + rules.rules.length);
+    this.#ruling = rules.rules.length === 0 ? null : new Ruling(flows, rules);
     flows.onRemove = (slot) => this.#ledger.record.forget(slot);
   }
 
@@ -107,6 +119,7 @@ export class Comparator {
   watch(view: FrameView, flow: number, nowMs: number): void {
     if (flow === NONE) return;
     this.#ledger.flows.touch(flow, nowMs);
+    this.#ruling?.noteOpener(view, flow);
     if (view.kind === FrameKind.TCP) this.#tcp.watch(view, flow);
   }
 
@@ -115,7 +128,14 @@ export class Comparator {
    * @param flow its slot; -1 when it has none or the table is full.
    */
   primary(view: FrameView, flow: number, nowMs: number): Verdict {
-    if (flow !== NONE) this.#ledger.flows.touch(flow, nowMs);
+    if (flow !== NONE) {
+      this.#ledger.flows.touch(flow, nowMs);
+      if (this.#ruling !== null) {
+        const action = this.#ruling.actionFor(view, flow);
+        if (action === 'waive') return this.#waive(view, flow, this.#ruling.ruleOf(flow) + 1);
+        if (action === 'checkpoint') this.#awaitCheckpoint(view, flow, nowMs);
+      }
+    }
     switch (view.kind) {
       case FrameKind.TCP:
         return flow === NONE ? this.#holdUnknown(view, nowMs) : this.#tcp.primary(view, flow, nowMs);
@@ -129,8 +149,7 @@ export class Comparator {
       case FrameKind.ND:
       case FrameKind.GROUP_MEMBERSHIP:
       case FrameKind.LINK_CONTROL:
-        this.#ledger.release(view, flow, 'waived', 0);
-        return Verdict.WAIVED;
+        return this.#waive(view, flow, 0);
       default:
         return this.#holdUnknown(view, nowMs);
     }
@@ -143,6 +162,13 @@ export class Comparator {
       return;
     }
     this.#ledger.flows.touch(flow, nowMs);
+    const action: RuleAction = this.#ruling?.actionFor(view, flow) ?? 'compare';
+    if (action === 'waive') {
+      this.secondaryIgnored += 1;
+      if (view.kind === FrameKind.TCP) this.#tcp.waiveSecondary(view, flow);
+      return;
+    }
+    if (action === 'checkpoint') this.#ledger.state.set(flow, FlowFlag.BLOCKED);
     switch (view.kind) {
       case FrameKind.TCP:
         this.#tcp.secondary(view, flow, nowMs);
@@ -157,6 +183,13 @@ export class Comparator {
       default:
         this.secondaryIgnored += 1;
     }
+  }
+
+  /** The slot of a client frame's flow, or -1. One that the client opens is noted where a rule asks for it. */
+  flowFromClient(view: FrameView, nowMs: number): number {
+    const { flows } = this.#ledger;
+    const flow = flows.find(view, true);
+    return flow !== NONE || this.#ruling === null ? flow : this.#ruling.openFromClient(view, nowMs);
   }
 
   /** A client frame that was fed to both VMs, as the client sent it. */
@@ -256,6 +289,20 @@ export class Comparator {
       this.#ledger.dropSolitary(flows.state.ackFrameSecondary, slot);
       this.#tcp.state.showAll(slot);
     }
+  }
+
+  #waive(view: FrameView, flow: number, waiver: number): Verdict {
+    this.waivedFrames[waiver] = this.waivedFrames[waiver]! + 1;
+    this.waivedBytes[waiver] = this.waivedBytes[waiver]! + view.end - view.start;
+    if (view.kind === FrameKind.TCP && flow !== NONE) this.#tcp.waivePrimary(view, flow);
+    this.#ledger.release(view, flow, 'waived', 0);
+    return Verdict.WAIVED;
+  }
+
+  /** By a rule nothing of the flow leaves before a commit, which is asked for at once. */
+  #awaitCheckpoint(view: FrameView, flow: number, nowMs: number): void {
+    this.#ledger.state.set(flow, FlowFlag.BLOCKED);
+    this.#ledger.diverge('rule', view, flow, -1, NO_BYTES, NO_BYTES, nowMs);
   }
 
   #holdUnknown(view: FrameView, nowMs: number): Verdict {

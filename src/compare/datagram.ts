@@ -4,7 +4,7 @@
  * fills in on its own (IP id, TTL, TOS, flow label, checksums) are not compared (T16, T18). Fragments match piece by
  * piece, all pieces of a datagram with those of one other; guests that cut differently wait for a checkpoint.
  */
-import type { FlowState } from '../flow/flow-state.js';
+import { FlowFlag, type FlowState } from '../flow/flow-state.js';
 import { fragmentId, fragmentOffset, hasMoreFragments } from '../wire/fragment.js';
 import { FrameKind, FrameView } from '../wire/frame-view.js';
 import { parseQuoted } from '../wire/quoted.js';
@@ -97,7 +97,8 @@ export class DatagramComparator {
   }
 
   #partner(first: number, flow: number, bytes: Buffer): number {
-    return this.#ledger.buffersOnly ? NONE : this.#find(first, flow, bytes);
+    const isStuck = this.#ledger.buffersOnly || this.#flows.has(flow, FlowFlag.BLOCKED);
+    return isStuck ? NONE : this.#find(first, flow, bytes);
   }
 
   /** Releases the matched datagrams at the head of the flow. */

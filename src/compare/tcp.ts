@@ -55,6 +55,29 @@ export class TcpComparator {
     if (((end - this.#flows.released[flow]!) | 0) > 0) this.#flows.released[flow] = end;
   }
 
+  /** The frame leaves by a rule, whatever the secondary says. Positions are noted: a failover goes on from them. */
+  waivePrimary(view: FrameView, flow: number): void {
+    this.#begin(view, flow);
+    this.state.notePrimary(view, flow);
+    this.state.noteShown(view, flow);
+    const end = (view.seq + view.seqLength()) | 0;
+    if (((end - this.#flows.released[flow]!) | 0) > 0) this.#flows.released[flow] = end;
+    this.#pairSyns(flow);
+  }
+
+  /** The secondary's side of a waived flow: thrown away, but its connection lives on translated client frames. */
+  waiveSecondary(view: FrameView, flow: number): void {
+    if ((view.tcpFlags & TcpFlag.SYN) !== 0) this.state.beginSecondary(view, flow);
+    this.state.noteSecondary(view, flow);
+    this.#pairSyns(flow);
+  }
+
+  #pairSyns(flow: number): void {
+    const both = FlowFlag.SYN_PRIMARY | FlowFlag.SYN_SECONDARY;
+    const flags = this.#flows.flags[flow]!;
+    if ((flags & FlowFlag.PAIRED) === 0 && (flags & both) === both) this.state.pair(flow);
+  }
+
   primary(view: FrameView, flow: number, nowMs: number): Verdict {
     const flows = this.#flows;
     if (flows.primaryFirst[flow] === NONE && !this.#isStuck(flow)) {

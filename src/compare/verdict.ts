@@ -36,6 +36,7 @@ export const DIVERGENCE_REASONS = [
   'primary-only', // the primary sent what the secondary did not within the hold timer
   'secondary-only', // the reverse
   'unknown', // a kind of traffic that cannot be compared waits for a checkpoint
+  'rule', // a rule says that the flow waits for a checkpoint
   'limit', // held frames or bytes reached their limit
 ] as const;
 export type DivergenceReason = (typeof DIVERGENCE_REASONS)[number];

@@ -14,6 +14,7 @@ import {
   milliseconds,
   socketAddress,
 } from './fields.js';
+import { ruleSchema } from './rule-schema.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -167,6 +168,14 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
 
+  rules: z
+    .array(ruleSchema)
+    .max(100)
+    .default([])
+    .describe(
+      'Exceptions from comparing, each with its why; the first that fits a flow decides. See rules.md beside this page',
+    ),
+
   checkpoint: z
     .strictObject({
       distanceMsMin: milliseconds(100, 0, 'Least time between two checkpoints; output stays held meanwhile'),
@@ -255,6 +264,25 @@ export const configSchema = z.strictObject({
         365 * 86_400_000,
       ),
       keptMax: count(200, 1, 10_000, 'Explained divergences kept in memory'),
+    })
+    .prefault({}),
+
+  record: z
+    .strictObject({
+      directory: z
+        .string()
+        .regex(/^\/[^\s,]*$/, 'must be an absolute path without whitespace or comma')
+        .optional()
+        .describe(
+          'Flight recorder: everything compared and every verdict, as pcapng for replay. Off unless given',
+        ),
+      bytesMax: bytes(256 * MIB, MIB, 1024 * GIB, 'All files of the recording together; the oldest go first'),
+      ageMsMax: milliseconds(
+        86_400_000,
+        60_000,
+        'Files older than this are removed when the next is begun',
+        365 * 86_400_000,
+      ),
     })
     .prefault({}),
 

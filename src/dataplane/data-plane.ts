@@ -7,6 +7,7 @@ import type {
   DivergenceFrame,
   ReleaseReason,
 } from '../compare/verdict.js';
+import type { RuleSet } from '../compare/rules.js';
 import type { ColoError } from '../errors.js';
 import { FlowTable } from '../flow/flow-table.js';
 import type { FrameBatch, Link, LinkHandler, LinkState, VnetHeaderBytes } from '../link/link.js';
@@ -42,6 +43,8 @@ export interface DataPlaneLimits {
   readonly parked: FrameQueueLimits;
   readonly broadcastPerSecondMax: number;
   readonly compare: CompareLimits;
+  /** Exceptions from comparing; none unless given. */
+  readonly rules?: RuleSet;
 }
 
 export interface DataPlaneParts {
@@ -50,6 +53,8 @@ export interface DataPlaneParts {
   readonly limits: DataPlaneLimits;
   /** Keys the flow hash, so that clients cannot craft collisions. */
   readonly flowSeed: number;
+  /** A comparator that is recorded, say. */
+  readonly makeComparator?: (...needs: ConstructorParameters<typeof Comparator>) => Comparator;
   readonly events: {
     /** As ComparatorSink.diverged. */
     diverged(divergence: Divergence, frames: () => DivergenceFrame[]): void;
@@ -104,7 +109,8 @@ export class DataPlane implements EpochGate {
         this.#events.diverged(divergence, frames);
       },
     };
-    this.comparator = new Comparator(this.flows, parts.limits.compare, sink);
+    const make = parts.makeComparator ?? ((...needs) => new Comparator(...needs));
+    this.comparator = make(this.flows, parts.limits.compare, sink, parts.limits.rules);
     this.secondaryLeg = new SecondaryLeg(parts.links.secondary, this.flows, parts.limits.parked);
   }
 
@@ -251,7 +257,7 @@ export class DataPlane implements EpochGate {
   /** Gives one client frame to the VMs it is for. */
   #feed(view: FrameView, nowMs: number): void {
     if (view.kind === FrameKind.ARP || view.kind === FrameKind.ND) this.#neighbours.learn(view);
-    const flow = this.flows.find(view, true);
+    const flow = this.comparator.flowFromClient(view, nowMs);
     if (this.mode === 'comparing') {
       this.comparator.fromClient(view, flow, nowMs);
       if (!this.secondaryLeg.feed(view, flow)) this.counters.undelivered[otherSeat(this.carrier)]++;

@@ -30,6 +30,7 @@ const WHAT: Readonly<Record<DivergenceReason, string>> = {
   'primary-only': 'only the primary sent something',
   'secondary-only': 'only the secondary sent something',
   unknown: 'traffic of a kind that cannot be compared waits for a checkpoint',
+  rule: 'a rule says that this traffic waits for a checkpoint',
   limit: 'what is held back reached a limit',
 };
 
@@ -44,6 +45,7 @@ const ADVICE: Readonly<Record<DivergenceReason, string>> = {
     'The secondary is slower than compare.holdMsMax, lost a frame, or its program took another way.',
   'secondary-only': 'The primary is slower than the secondary, or its program took another way.',
   unknown: 'This protocol is held until the next checkpoint; a rule may waive it.',
+  rule: 'Nothing is wrong: the rule chose this instead of comparing.',
   limit: 'Raise compare.held* or look why so much is held back.',
 };
 

@@ -48,6 +48,9 @@ export const FlowFlag = {
   CLIENT_SCALES: 1 << 24,
   /** Bytes are being verified: `headCursor` stands for the primary's oldest held frame. */
   HEAD_BEGUN: 1 << 25,
+  /** Who spoke first, where a rule asks for it. */
+  GUEST_OPENED: 1 << 26,
+  CLIENT_OPENED: 1 << 27,
 } as const;
 
 /** A window scale nobody has told: the flow was picked up in mid-stream. */
@@ -60,6 +63,8 @@ export class FlowState {
   readonly flags: Int32Array;
   readonly ipProtocol: Uint8Array;
   readonly touchedAtMs: Float64Array;
+  /** Which rule decides: its index + 2, 1 for none, 0 while nobody has looked. */
+  readonly rule: Int32Array;
 
   /** The pair table: primary minus secondary, identity after every LOADED. */
   readonly seqDelta: Int32Array;
@@ -133,6 +138,7 @@ export class FlowState {
     this.flags = words();
     this.ipProtocol = new Uint8Array(flowsMax);
     this.touchedAtMs = new Float64Array(flowsMax);
+    this.rule = words();
     this.seqDelta = words();
     this.tsDelta = words();
     this.clientSeqDelta = words();
@@ -185,6 +191,7 @@ export class FlowState {
     ];
     this.#filledZero = [
       this.flags,
+      this.rule,
       this.seqDelta,
       this.tsDelta,
       this.clientSeqDelta,

@@ -1,5 +1,6 @@
 /** A comparator with everything it says written down, and segments of one connection told by stream positions. */
 import { Comparator } from '../../../src/compare/comparator.js';
+import { NO_RULES, type RuleSet } from '../../../src/compare/rules.js';
 import {
   type CompareLimits,
   DEFAULT_COMPARE_LIMITS,
@@ -42,19 +43,24 @@ export class Harness {
   /** Frames carry a vnet header of this length in front. */
   vnetHeaderBytes: 0 | 10 = 0;
 
-  constructor(limits: Partial<CompareLimits> = {}) {
+  constructor(limits: Partial<CompareLimits> = {}, rules: RuleSet = NO_RULES) {
     const all = { ...TEST_LIMITS, ...limits };
     this.flows = new FlowTable({ flowsMax: all.flowsMax, seed: 7, flowIdleMsMax: all.flowIdleMsMax });
-    this.comparator = new Comparator(this.flows, all, {
-      release: (bytes, offset, length, vnetHeaderBytes, flow, reason, heldMs) => {
-        const copy = Buffer.from(bytes.subarray(offset - vnetHeaderBytes, offset + length));
-        this.released.push({ bytes: copy, view: viewOf(copy, vnetHeaderBytes), reason, flow, heldMs });
+    this.comparator = new Comparator(
+      this.flows,
+      all,
+      {
+        release: (bytes, offset, length, vnetHeaderBytes, flow, reason, heldMs) => {
+          const copy = Buffer.from(bytes.subarray(offset - vnetHeaderBytes, offset + length));
+          this.released.push({ bytes: copy, view: viewOf(copy, vnetHeaderBytes), reason, flow, heldMs });
+        },
+        diverged: (divergence, frames) => {
+          this.divergences.push(divergence);
+          this.divergenceFrames.push(frames());
+        },
       },
-      diverged: (divergence, frames) => {
-        this.divergences.push(divergence);
-        this.divergenceFrames.push(frames());
-      },
-    });
+      rules,
+    );
   }
 
   primary(frame: Buffer): number {
@@ -75,6 +81,20 @@ export class Harness {
   client(frame: Buffer): void {
     const view = this.#open(frame);
     this.comparator.fromClient(view, this.flows.findOrAdd(view, true, this.nowMs), this.nowMs);
+  }
+
+  /** The client speaks first in the flow of this frame of the guest. */
+  clientFirst(guestFrame: Buffer): void {
+    const view = this.#open(guestFrame);
+    const l3 = view.l3;
+    const [source, destination] = [
+      view.bytes.subarray(l3 + 12, l3 + 16),
+      view.bytes.subarray(l3 + 16, l3 + 20),
+    ];
+    const mirrored = Buffer.concat([destination, source]);
+    mirrored.copy(view.bytes, l3 + 12);
+    [view.sourcePort, view.destinationPort] = [view.destinationPort, view.sourcePort];
+    this.comparator.fromClient(view, this.comparator.flowFromClient(view, this.nowMs), this.nowMs);
   }
 
   /** Lets time pass in steps of 5 ms. */

@@ -1,0 +1,173 @@
+/** Rules: exceptions from comparing, written down with their why (trap T31 and the operator's choices). */
+import { describe, expect, it } from 'vitest';
+import { checkRules, ruleScope } from '../../../src/compare/rule-checks.js';
+import { compileRules } from '../../../src/compare/rules.js';
+import { Verdict } from '../../../src/compare/verdict.js';
+import { ruleSchema } from '../../../src/config/rule-schema.js';
+import { buildIp, buildUdp } from '../../../src/wire/build.js';
+import { Guest, Harness } from './harness.js';
+
+type Input = Record<string, unknown>;
+
+const rule = (fields: Input) =>
+  ruleSchema.parse({ why: 'a reason', action: 'waive', protocol: 'udp', ...fields });
+const harnessWith = (...rules: Input[]): Harness => new Harness({}, compileRules(rules.map(rule)));
+const udp = (payload: string, guestPort = 53, destination = '10.0.0.1'): Buffer =>
+  buildUdp({
+    source: '10.0.0.2',
+    destination,
+    sourcePort: guestPort,
+    destinationPort: 4000,
+    payload: Buffer.from(payload),
+  });
+
+describe('waive', () => {
+  it('lets the flow go at once, counted by rule; what the secondary says of it is thrown away', () => {
+    const harness = harnessWith({ guestPort: 99 }, { guestPort: 53 });
+    expect(harness.primary(udp('a'))).toBe(Verdict.WAIVED);
+    harness.secondary(udp('b'));
+    harness.pass(2000);
+    expect(harness.reasons).toEqual(['waived']);
+    expect(harness.divergences).toEqual([]);
+    expect(harness.comparator.keptFrames).toBe(0);
+    expect([...harness.comparator.waivedFrames]).toEqual([0, 0, 1]);
+    expect([...harness.comparator.waivedBytes]).toEqual([0, 0, udp('a').length]);
+  });
+
+  it('leaves every other flow compared', () => {
+    const harness = harnessWith({ guestPort: 53, client: '10.0.0.0/8' });
+    expect(harness.primary(udp('a', 54))).toBe(Verdict.HOLD);
+    expect(harness.primary(udp('a', 53, '11.0.0.1'))).toBe(Verdict.HOLD);
+    expect(harness.comparator.heldFrames).toBe(2);
+  });
+
+  it('the first rule that fits decides, so that an exception may stand before', () => {
+    const harness = harnessWith({ action: 'compare', client: '10.0.0.1' }, {});
+    expect(harness.primary(udp('a'))).toBe(Verdict.HOLD);
+    expect(harness.primary(udp('a', 53, '10.0.0.9'))).toBe(Verdict.WAIVED);
+  });
+
+  it('a waived TCP connection is still translated for the secondary', () => {
+    const harness = harnessWith({ protocol: 'tcp', guestPort: 80 });
+    const [p, s] = [new Guest(1000), new Guest(901_000)];
+    harness.primary(p.synAck());
+    harness.secondary(s.synAck());
+    const flow = harness.flow(p.synAck());
+    expect(harness.flows.state.seqDelta[flow]).toBe(1000 - 901_000);
+    expect(harness.primary(p.frame({ at: 1, data: 'p' }))).toBe(Verdict.WAIVED);
+    harness.secondary(s.frame({ at: 1, data: 's' }));
+    expect(harness.divergences).toEqual([]);
+    expect(harness.comparator.keptFrames).toBe(0);
+  });
+
+  it('a rule that asks for ports does not let fragments go, which have none', () => {
+    const harness = harnessWith({ guestPort: 53 });
+    const fragment = { offset: 8, more: true };
+    const frame = buildIp({ source: '10.0.0.2', destination: '10.0.0.1', fragment }, 17, Buffer.alloc(8));
+    expect(harness.primary(frame)).toBe(Verdict.HOLD);
+  });
+});
+
+describe('checkpoint', () => {
+  it('compares nothing and asks at once, once an epoch', () => {
+    const harness = harnessWith({ action: 'checkpoint' });
+    harness.secondary(udp('a'));
+    expect(harness.primary(udp('a'))).toBe(Verdict.HOLD);
+    harness.primary(udp('a'));
+    expect(harness.divergences.map(({ reason }) => reason)).toEqual(['rule']);
+    harness.secondary(udp('a'));
+    harness.pass(2000);
+    expect(harness.released).toEqual([]);
+    harness.commit();
+    expect(harness.reasons).toEqual(['committed', 'committed']);
+    harness.primary(udp('a'));
+    expect(harness.divergences).toHaveLength(2);
+  });
+
+  it('holds TCP too', () => {
+    const harness = harnessWith({ action: 'checkpoint', protocol: 'tcp' });
+    const guest = new Guest(1000);
+    harness.secondary(guest.synAck());
+    harness.primary(guest.synAck());
+    expect(harness.released).toEqual([]);
+    expect(harness.divergences.map(({ reason }) => reason)).toEqual(['rule']);
+    harness.commit();
+    expect(harness.reasons).toEqual(['committed']);
+  });
+});
+
+describe('who opened a flow', () => {
+  it('of TCP is told by the SYN; picked up in mid-stream, no such rule applies', () => {
+    const harness = harnessWith({ protocol: 'tcp', openedBy: 'guest' });
+    expect(harness.primary(new Guest(1, 0, { clientPort: 1 }).frame({ flags: 2 }))).toBe(Verdict.WAIVED);
+    expect(harness.primary(new Guest(1, 0, { clientPort: 2 }).synAck())).toBe(Verdict.HOLD);
+    expect(harness.primary(new Guest(1, 0, { clientPort: 3 }).frame({ at: 1, data: 'x' }))).toBe(
+      Verdict.HOLD,
+    );
+  });
+
+  it('of datagrams is who spoke first', () => {
+    const harness = harnessWith({ openedBy: 'guest' });
+    harness.clientFirst(udp('query', 53));
+    expect(harness.primary(udp('answer', 53))).toBe(Verdict.HOLD);
+    expect(harness.primary(udp('query', 5353))).toBe(Verdict.WAIVED);
+  });
+});
+
+describe('tests that rules carry', () => {
+  const dns = (tests: Input[]) => rule({ guestPort: 53, client: 'fd00::/16', vlan: 5, tests });
+
+  it('say which rule decides over a flow', () => {
+    const flow = 'udp [fd00::2]:53 > [fd00::1]:4000 vlan 5';
+    expect(checkRules([dns([{ flow, applies: true }])])).toEqual([]);
+    const [problem] = checkRules([dns([{ flow, applies: false }])]);
+    expect(problem?.path).toEqual(['rules', '0', 'tests', '0']);
+    expect(problem?.what).toContain('test failed: rule 1 applies');
+    for (const other of [
+      'udp [fd00::2]:53 > [fd00::1]:4000',
+      'tcp [fd00::2]:53 > [fd00::1]:4000 vlan 5',
+      'udp [fd00::2]:54 > [fd00::1]:4000 vlan 5',
+      'udp [fd00::2]:53 > [fe80::1]:4000 vlan 5',
+      'udp 10.0.0.2:53 > 10.0.0.1:4000 vlan 5',
+    ]) {
+      expect(checkRules([dns([{ flow: other, applies: false }])]), other).toEqual([]);
+    }
+  });
+
+  it('of no flow are refused', () => {
+    for (const flow of [
+      '',
+      'udp 10.0.0.2 > 10.0.0.1',
+      'udp 10.0.0.2:53 > [fd00::1]:1',
+      'foo 1.1.1.1 > 1.1.1.2',
+    ]) {
+      expect(checkRules([dns([{ flow, applies: false }])])[0]?.what, flow).toContain('tells no flow');
+    }
+  });
+});
+
+describe('a rule that cannot be meant', () => {
+  it.each([
+    [{ protocol: 'icmp', guestPort: 5 }, 'guestPort'],
+    [{ guest: '10.0.0.300' }, 'guest'],
+    [{ guest: '10.0.0.1/8' }, 'guest'],
+    [{ client: '10.0.0.0/33' }, 'client'],
+    [{ guest: '10.0.0.1', client: 'fd00::1' }, 'client'],
+    [{ clientPort: '9-8' }, 'clientPort'],
+    [{ clientPort: '1-70000' }, 'clientPort'],
+    [{ vlan: '5000.1' }, 'vlan'],
+  ])('%j is refused at %s', (fields, key) => {
+    expect(checkRules([rule(fields)]).map(({ path }) => path)).toEqual([['rules', '0', key]]);
+  });
+
+  it('without a why there is none', () => {
+    expect(ruleSchema.safeParse({ action: 'waive', protocol: 'udp' }).success).toBe(false);
+    expect(ruleSchema.safeParse({ action: 'waive', protocol: 'udp', why: '  ' }).success).toBe(false);
+  });
+
+  it('its scope is told in words', () => {
+    expect(ruleScope(rule({ guestPort: 53, client: '10.0.0.0/8', vlan: 0, openedBy: 'client' }))).toBe(
+      'udp, guest port 53, client 10.0.0.0/8, untagged, opened by the client',
+    );
+  });
+});

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { ruleChecks } from '../compare/rule-checks.js';
 import type { ConfigCheck, ConfigProblem } from '../config/checks.js';
-import type { Config } from '../config/derive.js';
+import { allNics, type Config } from '../config/derive.js';
 import { type ConfigFlag, loadConfig } from '../config/load.js';
 import { ColoError } from '../errors.js';
 import { parseLinkUrl } from '../link/url.js';
@@ -91,9 +91,14 @@ export function configOf(
   env: NodeJS.ProcessEnv,
   { withoutLinks = false } = {},
 ): Config {
-  const named = options.config ?? env.COLO_PROXY_CONFIG;
-  const file = named ?? (existsSync(DEFAULT_CONFIG_FILE) ? DEFAULT_CONFIG_FILE : undefined);
+  const file = configFileOf(options, env);
   return loadConfig({ file, env, flags: flagsOf(options), checks: [linkChecks, ruleChecks], withoutLinks });
+}
+
+/** The file that is read; undefined when there is none. */
+export function configFileOf(options: ConfigOptions, env: NodeJS.ProcessEnv): string | undefined {
+  const named = options.config ?? env.COLO_PROXY_CONFIG;
+  return named ?? (existsSync(DEFAULT_CONFIG_FILE) ? DEFAULT_CONFIG_FILE : undefined);
 }
 
 /** `--set` first: a flag with a name of its own says it more plainly. */
@@ -126,10 +131,12 @@ function attributeOf(flag: string): string {
 /** Link URLs are judged by the layer that opens them. */
 const linkChecks: ConfigCheck = (config) => {
   const problems: ConfigProblem[] = [];
-  for (const side of ['primary', 'secondary', 'client'] as const) {
-    const path = [side, 'link'];
+  const sides = ['primary', 'secondary', 'client'] as const;
+  const all = allNics(config).flatMap((nic) => sides.map((side) => ({ nic, side })));
+  for (const { nic, side } of all) {
+    const path = nic.keyOf(side);
     try {
-      const link = parseLinkUrl(config[side].link);
+      const link = parseLinkUrl(nic[side]);
       if (side !== 'client' && link.kind === 'tap') {
         problems.push({ path, what: `QEMU holds a VM's tap itself; use packet:${link.interface}` });
       }

@@ -5,7 +5,7 @@
 import { randomInt } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { type Config, deriveConfig } from '../config/derive.js';
 import { configSchema } from '../config/schema.js';
 import { AdminServer } from '../observe/http.js';
@@ -24,6 +24,8 @@ export interface DemoOptions {
   readonly once: boolean;
   /** Admin address, or `off`. */
   readonly http: string;
+  /** Where the flight recorder writes. */
+  readonly record?: string | undefined;
 }
 
 /** Room for a socket's name behind the directory: a unix socket path has at most 107 bytes. */
@@ -122,7 +124,7 @@ class Demo {
       services: { thinkMs: 0, thinkJitterMs: 1 },
     });
     await this.#stage.open();
-    const config = demoConfig(directory, this.#options.http);
+    const config = demoConfig(directory, this.#options);
     const proxy = await startProxy(config, { log: this.#log });
     this.#proxy = proxy;
     this.#status = () => proxy.status();
@@ -138,6 +140,7 @@ class Demo {
         listen: config.http.listen,
         status: () => this.#status(),
         divergences: () => this.#proxy?.evidence.latest() ?? [],
+        flows: () => this.#proxy?.flows() ?? [],
         log: this.#log,
         clock: realClock,
         build: { version: productVersion() },
@@ -145,7 +148,11 @@ class Demo {
       await this.#admin.open();
     }
     const url = this.#admin.url();
-    say(url === null ? `Metrics: ${config.http.listen} is taken` : `Metrics: ${url}/metrics`);
+    say(
+      url === null
+        ? `Metrics: ${config.http.listen} is taken`
+        : `Status page: ${url}/   metrics: ${url}/metrics`,
+    );
   }
 
   /** Everything of the last performance but the admin address, which answers on with its last status. */
@@ -166,7 +173,7 @@ async function makeDirectory(): Promise<string> {
 }
 
 /** The proxy's defaults, with links and sockets of the stage. */
-function demoConfig(directory: string, http: string): Config {
+function demoConfig(directory: string, { http, record }: DemoOptions): Config {
   const sockets = stageSockets(directory);
   return deriveConfig(
     configSchema.parse({
@@ -176,6 +183,7 @@ function demoConfig(directory: string, http: string): Config {
       primary: { link: `stream:unix:${sockets.primaryNet}`, qmp: `unix:${sockets.primaryQmp}` },
       secondary: { link: `stream:unix:${sockets.secondaryNet}`, qmp: `unix:${sockets.secondaryQmp}` },
       http: { listen: http },
+      ...(record === undefined ? {} : { record: { directory: resolve(record) } }),
     }),
   );
 }

@@ -1,21 +1,42 @@
 /** `colo-proxy run`: one protected pair, from start to signal. */
+import { watchFile as watchFileOf } from 'node:fs';
 import type { Config } from '../config/derive.js';
-import { AdminServer } from '../observe/http.js';
+import { ColoError } from '../errors.js';
+import { type AdminOptions, AdminServer } from '../observe/http.js';
 import { createLog } from '../observe/log.js';
-import { startProxy } from '../proxy.js';
+import { type RunningProxy, startProxy } from '../proxy.js';
 import { realClock, sleep } from '../system/clock.js';
+import { ServiceManager } from '../system/service-manager.js';
 import { controlSocket } from './control.js';
+import { Reloader } from './reload.js';
+import { readSecret } from './secret.js';
 import { productVersion } from './version.js';
 
 /** A stop that takes longer is cut short: links and sockets close with the process. */
 const STOP_MS_MAX = 10_000;
 
+export interface RunOptions {
+  /** Reads the configuration anew; throws COLO_ERR_CONFIG. */
+  readonly load: () => Config;
+  /** Reload when this file changes. */
+  readonly watchFile?: string | undefined;
+}
+
+/** Between two looks at a watched file. */
+const WATCH_PERIOD_MS = 1000;
+
 /** Resolves with the exit code. Rejects with a ColoError when the proxy cannot start. */
-export async function run(config: Config): Promise<number> {
+export async function run(config: Config, { load, watchFile }: RunOptions): Promise<number> {
   const log = createLog({ level: config.log.level, format: config.log.format, base: { pair: config.name } });
   const version = productVersion();
   const signal = stopSignal((name) => log.warn({ signal: name }, 'second signal: ending at once'));
 
+  const manager = new ServiceManager({
+    env: process.env,
+    clock: realClock,
+    pid: process.pid,
+    failed: (error) => log.warn({ err: error }, 'the service manager cannot be told'),
+  });
   log.info({ version, node: process.version, pid: process.pid }, 'starting');
   const proxy = await startProxy(config, { log });
   const admin =
@@ -25,29 +46,62 @@ export async function run(config: Config): Promise<number> {
           listen: config.http.listen,
           status: () => proxy.status(),
           divergences: () => proxy.evidence.latest(),
+          flows: () => proxy.flows(),
+          ...actionsByToken(config, proxy),
           log,
           clock: realClock,
           build: { version },
         });
   await admin?.open();
+  const reloader = new Reloader(config, {
+    load,
+    log,
+    apply: (fresh) => {
+      log.level = fresh.log.level;
+      proxy.reconfigure(fresh);
+    },
+  });
+  const unattended = (): void => {
+    try {
+      reloader.reload();
+    } catch (error) {
+      if (!(error instanceof ColoError)) throw error; // a ColoError is in the log
+    }
+  };
+  process.on('SIGHUP', unattended);
+  if (watchFile !== undefined) {
+    watchFileOf(watchFile, { interval: WATCH_PERIOD_MS, persistent: false }, (now, before) => {
+      if (now.mtimeMs !== before.mtimeMs && now.mtimeMs !== 0) unattended();
+    });
+  }
   const control = new AdminServer({
     listen: `unix:${controlSocket(config)}`,
     status: () => proxy.status(),
     divergences: () => proxy.evidence.latest(),
+    flows: () => proxy.flows(),
     log,
     clock: realClock,
     build: { version },
-    act: (verb, args) => proxy.act(verb, args),
+    act: async (verb, args) => (verb === 'reload' ? { ...reloader.reload() } : proxy.act(verb, args)),
     socketMode: 0o600,
   });
   await control.open();
+  manager.ready(`pair ${config.name}: the primary's traffic passes; see colo-proxy status`);
 
   log.info({ signal: await signal }, 'stopping');
+  manager.stopping();
   const stopped = Promise.all([proxy.stop(), admin?.close(), control.close()]).then(() => true);
   const inTime = await Promise.race([stopped, sleep(realClock, STOP_MS_MAX).then(() => false)]);
   if (inTime) log.info({}, 'stopped');
   else log.error({ stopMsMax: STOP_MS_MAX }, 'stopping took too long and was cut short');
   return inTime ? 0 : 1;
+}
+
+/** On the admin address actions need a token; without one there are none. Throws COLO_ERR_CONFIG. */
+function actionsByToken(config: Config, proxy: RunningProxy): Pick<AdminOptions, 'act' | 'token'> {
+  const { tokenFile } = config.http;
+  if (tokenFile === undefined) return {};
+  return { token: readSecret(tokenFile, 'http.tokenFile'), act: (verb, args) => proxy.act(verb, args) };
 }
 
 /** The first SIGTERM or SIGINT. A second one ends the process with exit code 1. */

@@ -6,11 +6,15 @@ import { appendFile, mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asColoError, type ColoError } from '../errors.js';
 import type { Clock } from '../system/clock.js';
-import { fileHeader, packetBlock } from './pcapng-blocks.js';
+import { type CaptureInterface, fileHeader, LINK_TYPE_ETHERNET, packetBlock } from './pcapng-blocks.js';
 
-/** Interfaces of every file, in order. */
-export const SOURCES = ['client', 'primary', 'secondary'] as const;
-export type Source = (typeof SOURCES)[number];
+/** Interfaces of evidence: where a frame came from. */
+export const EVIDENCE_INTERFACES: readonly CaptureInterface[] = ['client', 'primary', 'secondary'].map(
+  (name) => ({
+    name,
+    linkType: LINK_TYPE_ETHERNET,
+  }),
+);
 
 export interface RingLimits {
   /** All files together; the oldest go first. */
@@ -19,7 +23,8 @@ export interface RingLimits {
 }
 
 export interface RingFrame {
-  readonly source: Source;
+  /** Name of one of the ring's interfaces. */
+  readonly source: string;
   readonly wallMs: number;
   readonly bytes: Uint8Array;
   readonly wireBytes: number;
@@ -28,6 +33,10 @@ export interface RingFrame {
 
 export interface RingParts {
   readonly directory: string;
+  /** Of every file, in order. */
+  readonly interfaces: readonly CaptureInterface[];
+  /** What each file begins with, as one more frame: it can be read without the others. */
+  readonly opening?: () => RingFrame;
   /** Beginning of the file names. */
   readonly prefix: string;
   /** Written into each file. */
@@ -76,13 +85,7 @@ export class CaptureRing {
       this.leftOutFrames++;
       return;
     }
-    const block = packetBlock({
-      interface: SOURCES.indexOf(frame.source),
-      wallMs: frame.wallMs,
-      bytes: frame.bytes,
-      wireBytes: frame.wireBytes,
-      ...(frame.comment === undefined ? {} : { comment: frame.comment }),
-    });
+    const block = this.#blockOf(frame);
     this.#queue.push(block);
     this.#queuedBytes += block.length;
     this.#working ??= this.#drain();
@@ -116,7 +119,10 @@ export class CaptureRing {
     if (this.#fileBytes === 0) {
       await mkdir(directory, { recursive: true, mode: 0o750 });
       await this.#makeRoom();
-      const header = fileHeader(application, SOURCES);
+      const opening = this.#parts.opening?.();
+      const parts = [fileHeader(application, this.#parts.interfaces)];
+      if (opening !== undefined) parts.push(this.#blockOf(opening));
+      const header = Buffer.concat(parts);
       await appendFile(path, header, { mode: 0o640 });
       this.#fileBytes = header.length;
     }
@@ -147,6 +153,17 @@ export class CaptureRing {
       await rm(join(directory, file.name), { force: true });
       total -= file.size;
     }
+  }
+
+  #blockOf({ source, wallMs, bytes, wireBytes, comment }: RingFrame): Buffer {
+    const index = this.#parts.interfaces.findIndex(({ name }) => name === source);
+    return packetBlock({
+      interface: index,
+      wallMs,
+      bytes,
+      wireBytes,
+      ...(comment === undefined ? {} : { comment }),
+    });
   }
 
   #nextFile(): string {

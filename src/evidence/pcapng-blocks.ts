@@ -8,9 +8,16 @@ const OPTION_COMMENT = 1;
 const OPTION_INTERFACE_NAME = 2;
 const OPTION_USER_APPLICATION = 4;
 const OPTION_TIME_RESOLUTION = 9;
-const LINK_TYPE_ETHERNET = 1;
+export const LINK_TYPE_ETHERNET = 1;
+/** LINKTYPE_USER0 (tcpdump.org/linktypes.html): whatever its writer means by it. */
+export const LINK_TYPE_EVENT = 147;
 const NANOSECONDS = 9;
 const OPTION_BYTES_MAX = 65_535;
+
+export interface CaptureInterface {
+  readonly name: string;
+  readonly linkType: number;
+}
 
 export interface PacketBlock {
   /** Index of the interface block in its section. */
@@ -24,7 +31,7 @@ export interface PacketBlock {
 }
 
 /** Begins a file: a section, and its interfaces with nanosecond times. */
-export function fileHeader(application: string, interfaces: readonly string[]): Buffer {
+export function fileHeader(application: string, interfaces: readonly CaptureInterface[]): Buffer {
   const body = Buffer.alloc(16);
   body.writeUInt32LE(BYTE_ORDER_MAGIC, 0);
   body.writeUInt16LE(1, 4);
@@ -49,9 +56,9 @@ export function packetBlock(packet: PacketBlock): Buffer {
 
 const END = Buffer.alloc(4);
 
-function interfaceBlock(name: string): Buffer {
+function interfaceBlock({ name, linkType }: CaptureInterface): Buffer {
   const body = Buffer.alloc(8);
-  body.writeUInt16LE(LINK_TYPE_ETHERNET, 0);
+  body.writeUInt16LE(linkType, 0);
   const resolution = option(OPTION_TIME_RESOLUTION, Buffer.from([NANOSECONDS]));
   return block(BLOCK_INTERFACE, [body, textOption(OPTION_INTERFACE_NAME, name), resolution, END]);
 }

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ColoError } from '../../../src/errors.js';
-import { CaptureRing, type RingLimits } from '../../../src/evidence/capture-ring.js';
+import { CaptureRing, EVIDENCE_INTERFACES, type RingLimits } from '../../../src/evidence/capture-ring.js';
 import { EvidenceLog } from '../../../src/evidence/evidence-log.js';
 import { ManualClock } from '../../../src/system/manual-clock.js';
 import { readCapture } from '../../../src/wire/capture.js';
@@ -27,6 +27,7 @@ afterEach(() => rmSync(directory, { recursive: true, force: true }));
 function ringOf(limits: Partial<RingLimits> = {}, where = directory): CaptureRing {
   return new CaptureRing({
     directory: where,
+    interfaces: EVIDENCE_INTERFACES,
     prefix: 'divergence',
     application: 'test',
     limits: { bytesMax: MIB, ageMsMax: 3_600_000, ...limits },

@@ -1,0 +1,115 @@
+/**
+ * Two plain captures of the same time, one taken at each VM's interface, run through the comparator: frames from the
+ * guest are that VM's output, frames to it in the primary's capture are the clients'.
+ */
+import { Comparator } from '../compare/comparator.js';
+import { DEFAULT_COMPARE_LIMITS } from '../compare/verdict.js';
+import { ColoError } from '../errors.js';
+import { FlowTable } from '../flow/flow-table.js';
+import { formatIp } from '../wire/addresses.js';
+import { type Capture, type CapturedFrame, LINK_TYPE_ETHERNET } from '../wire/capture.js';
+import { FrameKind, FrameView, TcpFlag } from '../wire/frame-view.js';
+import { parseFrame } from '../wire/parse.js';
+import { type Explanation, explain } from './explain.js';
+
+const TICK_MS = 5;
+/** After the last frame, so that what waits runs out of time. */
+const TAIL_MS = 2 * DEFAULT_COMPARE_LIMITS.holdMsMax;
+
+export interface CaptureComparison {
+  readonly guest: string;
+  readonly frames: { readonly client: number; readonly primary: number; readonly secondary: number };
+  readonly released: Readonly<Record<string, number>>;
+  /** Frames of the primary that nothing of the secondary matched. */
+  readonly held: number;
+  readonly divergences: readonly Explanation[];
+}
+
+type Source = 'client' | 'primary' | 'secondary';
+
+interface Timed {
+  readonly source: Source;
+  readonly frame: CapturedFrame;
+}
+
+/** `guest`: its IP address; told from who answers SYNs unless given. Throws COLO_ERR_USAGE, COLO_ERR_CAPTURE. */
+export function compareCaptures(primary: Capture, secondary: Capture, guest?: string): CaptureComparison {
+  const own = guest ?? guestOf(primary) ?? guestOf(secondary);
+  if (own === undefined) {
+    throw new ColoError(
+      'COLO_ERR_USAGE',
+      'no TCP connection tells who the guest is: name it with --guest ADDRESS',
+    );
+  }
+  const timed = [...taken(primary, 'primary', own), ...taken(secondary, 'secondary', own)];
+  timed.sort((a, b) => a.frame.atMs - b.frame.atMs);
+  const limits = DEFAULT_COMPARE_LIMITS;
+  const flows = new FlowTable({ flowsMax: limits.flowsMax, seed: 1 });
+  const released: Record<string, number> = {};
+  const divergences: Explanation[] = [];
+  const comparator = new Comparator(flows, limits, {
+    release: (_bytes, _offset, _length, _vnet, _flow, reason) => {
+      released[reason] = (released[reason] ?? 0) + 1;
+    },
+    diverged: (divergence, frames) => divergences.push(explain(divergence, frames())),
+  });
+  const counts = { client: 0, primary: 0, secondary: 0 };
+  const view = new FrameView();
+  const startMs = timed[0]?.frame.atMs ?? 0;
+  let nowMs = 0;
+  const passTo = (untilMs: number): void => {
+    while (nowMs + TICK_MS <= untilMs) {
+      nowMs += TICK_MS;
+      comparator.tick(nowMs);
+      // a capture may have long quiet stretches: nothing waits, nothing runs out of time
+      if (comparator.heldFrames + comparator.keptFrames === 0) nowMs = Math.max(nowMs, untilMs - TICK_MS);
+    }
+    nowMs = Math.max(nowMs, untilMs);
+  };
+  for (const { source, frame } of timed) {
+    passTo(frame.atMs - startMs);
+    counts[source]++;
+    const bytes = Buffer.from(frame.bytes);
+    parseFrame(bytes, 0, bytes.length, 0, view);
+    if (source === 'client') comparator.fromClient(view, comparator.flowFromClient(view, nowMs), nowMs);
+    else if (source === 'primary') comparator.primary(view, flows.findOrAdd(view, false, nowMs), nowMs);
+    else comparator.secondary(view, flows.findOrAdd(view, false, nowMs), nowMs);
+  }
+  passTo(nowMs + TAIL_MS);
+  return { guest: own, frames: counts, released, held: comparator.heldFrames, divergences };
+}
+
+function* taken(capture: Capture, vm: 'primary' | 'secondary', guest: string): Generator<Timed> {
+  for (const frame of capture.frames) {
+    const ends = addressesOf(frame);
+    if (ends === undefined) continue;
+    if (ends.source === guest) yield { source: vm, frame };
+    else if (vm === 'primary' && ends.destination === guest) yield { source: 'client', frame };
+  }
+}
+
+const scratch = new FrameView();
+
+function addressesOf(frame: CapturedFrame): { source: string; destination: string } | undefined {
+  if (frame.linkType !== LINK_TYPE_ETHERNET) return undefined;
+  const view = scratch;
+  const kind = parseFrame(frame.bytes, 0, frame.bytes.length, 0, view);
+  if (kind === FrameKind.MALFORMED || view.ipVersion === 0) return undefined;
+  const [first, second] = view.ipVersion === 4 ? [12, 16] : [8, 24];
+  return {
+    source: formatIp(frame.bytes, view.l3 + first!, view.ipVersion),
+    destination: formatIp(frame.bytes, view.l3 + second!, view.ipVersion),
+  };
+}
+
+/** Who answers a SYN: the guest serves. */
+function guestOf(capture: Capture): string | undefined {
+  const answered = TcpFlag.SYN | TcpFlag.ACK;
+  for (const frame of capture.frames) {
+    const ends = addressesOf(frame);
+    if (ends !== undefined && scratch.kind === FrameKind.TCP && (scratch.tcpFlags & answered) === answered) {
+      return ends.source;
+    }
+  }
+  return undefined;
+}

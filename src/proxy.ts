@@ -1,11 +1,14 @@
 /** The composition root: a configuration becomes one running pair. */
 import { randomInt } from 'node:crypto';
-import { DEFAULT_CHECKPOINT_LIMITS } from './checkpoint/limits.js';
 import { compileRules } from './compare/rules.js';
-import { type Config, clientLinkUrl, runtimeMode } from './config/derive.js';
+import type { CompareLimits } from './compare/verdict.js';
+import { allNics, type Config, type NicConfig, runtimeMode } from './config/derive.js';
 import { ColoError } from './errors.js';
-import { CaptureRing } from './evidence/capture-ring.js';
+import { CaptureRing, EVIDENCE_INTERFACES } from './evidence/capture-ring.js';
 import { EvidenceLog } from './evidence/evidence-log.js';
+import { eventFrame, RECORDING_INTERFACES, RecordedComparator } from './evidence/recorder.js';
+import { createArbiter } from './failover/create-arbiter.js';
+import { firstState, StateFile } from './failover/state-file.js';
 import { createLink, type LinkRole } from './link/factory.js';
 import { interfaceMtus, mtuProblems } from './link/interface-mtus.js';
 import type { Link } from './link/link.js';
@@ -16,8 +19,10 @@ import {
   type LinkOptions,
 } from './link/options.js';
 import { type ActionArguments, runAction } from './pair/actions.js';
-import { Pair } from './pair/pair.js';
+import { LiveLimits } from './pair/live-limits.js';
+import { type NicLinks, Pair, type PairParts } from './pair/pair.js';
 import type { PairStatus } from './pair/status.js';
+import { type TopFlow, topFlows } from './pair/top-flows.js';
 import { dialectChoice } from './protocol/dialects.js';
 import { groupId, userId } from './system/accounts.js';
 import { type Address, parseAddress } from './system/channel.js';
@@ -30,12 +35,17 @@ export interface RunningProxy {
   status(): PairStatus;
   /** Latest explained divergences. */
   readonly evidence: EvidenceLog;
+  /** Those with most bytes held, then those that spoke last. */
+  flows(): TopFlow[];
   /** Does what an operator asks for: see pair/actions.ts. */
   act(verb: string, args: ActionArguments): Promise<Readonly<Record<string, unknown>>>;
+  /** Puts into effect what can be changed while running (HOT_KEYS of cli/reload.ts, apart from the log's). */
+  reconfigure(config: Config): void;
   /** Ends protection in the primary's favour, releases what is held, closes and undoes everything. */
   stop(): Promise<void>;
 }
 
+const FLOWS_SHOWN = 20;
 /** Between two attempts to begin protection, and between two looks at a migration that runs. */
 const PROTECT_RETRY_MS = 500;
 /** How long a VM may take to answer when it must be told whether it lives. */
@@ -59,17 +69,19 @@ export async function startProxy(config: Config, options: { log: Log }): Promise
   const mtuBytes = interfaces.find((one) => one.mtuBytes !== null)?.mtuBytes ?? DEFAULT_MTU_BYTES;
   const linkOptions = linkOptionsOf(config, mtuBytes);
   const evidence = evidenceOf(config, log);
+  const live = new LiveLimits(config);
+  const [first, ...moreNics] = allNics(config).map((nic) => nicLinks(config, nic, linkOptions));
   const pair = new Pair({
     name: config.name,
-    links: {
-      client: createLink(clientLinkUrl(config), linkOptions),
-      primary: vmLink(config, 'primary', linkOptions),
-      secondary: vmLink(config, 'secondary', linkOptions),
-    },
+    links: first!,
+    moreNics,
     qmp: { primary: addressOf(config.primary.qmp), secondary: addressOf(config.secondary.qmp) },
     migration: {
       listen: addressOf(config.migration.listen),
-      connect: addressOf(config.migration.connect),
+      connect: {
+        primary: addressOf(config.migration.connectBack),
+        secondary: addressOf(config.migration.connect),
+      },
       socket: { mode: SOCKET_MODE, ...(group === undefined ? {} : { group }) },
     },
     dialect: dialectChoice(config.checkpoint.dialect),
@@ -81,19 +93,24 @@ export async function startProxy(config: Config, options: { log: Log }): Promise
         gate: { framesMax: config.gate.framesMax, bytesMax: config.gate.bytesMax },
         parked: PARKED_LIMITS,
         broadcastPerSecondMax: config.gate.broadcastPerSecondMax,
-        compare: config.compare,
+        compare: live.compare,
         rules: compileRules(config.rules),
       },
-      checkpoint: { ...DEFAULT_CHECKPOINT_LIMITS, ...config.checkpoint },
+      checkpoint: live.checkpoint,
       vm: { ...config.qmp, livenessMsMax: LIVENESS_MS_MAX },
       bandwidthBytesPerSecondMax: config.checkpoint.bandwidthBytesPerSecondMax,
       protectRetryMs: PROTECT_RETRY_MS,
+      detector: config.failover,
+      mandate: { claimMsMax: config.failover.arbiter.claimMsMax, retryMs: config.failover.arbiter.retryMs },
       announceCount: config.failover.announceCount,
       announceEveryMs: config.failover.announceEveryMs,
     },
     failoverAuto: config.failover.auto,
+    protectAuto: config.failover.protectAuto,
+    ...survival(config),
     flowSeed: randomInt(2 ** 31),
     evidence,
+    ...recorderOf(config, live.compare, log),
   });
   try {
     await pair.start();
@@ -104,11 +121,37 @@ export async function startProxy(config: Config, options: { log: Log }): Promise
   return {
     status: () => pair.status(),
     evidence,
+    flows: () => topFlowsOf(pair),
     act: (verb, args) => runAction(pair, verb, args),
+    reconfigure: (fresh) => {
+      const plan = live.take(fresh);
+      if (plan !== null) pair.chooseCheckpoints(plan);
+    },
     stop: async () => {
       await pair.stop();
       await evidence.close();
     },
+  };
+}
+
+function topFlowsOf(pair: Pair): TopFlow[] {
+  const nowMs = realClock.now();
+  return pair.nics.planes
+    .flatMap((plane) => topFlows(plane.flows, nowMs, FLOWS_SHOWN))
+    .sort((a, b) => b.heldBytes - a.heldBytes || a.idleMs - b.idleMs)
+    .slice(0, FLOWS_SHOWN);
+}
+
+/** What outlives this process, and who is asked before another side could go on. Throws COLO_ERR_STATE. */
+function survival(config: Config): Pick<PairParts, 'state' | 'arbiter' | 'fence'> {
+  const { stateFile, arbiter, fenceProgram, fenceMsMax } = config.failover;
+  const file = new StateFile(stateFile);
+  const found = file.load() ?? firstState();
+  const claimant = { pair: config.name, owner: found.owner, process: `${found.owner}-${randomInt(2 ** 47)}` };
+  return {
+    state: { file, found },
+    arbiter: createArbiter(arbiter, claimant, realClock),
+    ...(fenceProgram === undefined ? {} : { fence: { program: fenceProgram, msMax: fenceMsMax } }),
   };
 }
 
@@ -119,6 +162,7 @@ function evidenceOf(config: Config, log: Log): EvidenceLog {
       ? null
       : new CaptureRing({
           directory,
+          interfaces: EVIDENCE_INTERFACES,
           prefix: 'divergence',
           application: `colo-proxy ${config.name}`,
           limits: { bytesMax, ageMsMax },
@@ -126,6 +170,31 @@ function evidenceOf(config: Config, log: Log): EvidenceLog {
           failed: (error) => log.error({ code: error.code }, `evidence pauses: ${error.message}`),
         });
   return new EvidenceLog(realClock, { keptMax }, ring);
+}
+
+function recorderOf(config: Config, limits: CompareLimits, log: Log): Pick<PairParts, 'makeComparator'> {
+  const { directory, bytesMax, ageMsMax } = config.record;
+  if (directory === undefined) return {};
+  const wallBaseMs = Math.round(realClock.wallMs() - realClock.now());
+  return {
+    makeComparator: (nic, flows, _limits, sink, rules) => {
+      const ring = new CaptureRing({
+        directory,
+        interfaces: RECORDING_INTERFACES,
+        opening: () =>
+          eventFrame(
+            { event: 'start', format: 1, nic, limits, rules: config.rules, wallBaseMs },
+            realClock.wallMs(),
+          ),
+        prefix: `record-nic${nic}`,
+        application: `colo-proxy ${config.name}`,
+        limits: { bytesMax, ageMsMax },
+        clock: realClock,
+        failed: (error) => log.error({ code: error.code }, `the recording pauses: ${error.message}`),
+      });
+      return new RecordedComparator(flows, limits, sink, rules, ring, wallBaseMs);
+    },
+  };
 }
 
 /** `mtuBytes`: of the first interface that exists (the client side's bridge, as a rule); the VMs' side follows it. */
@@ -141,17 +210,25 @@ function linkOptionsOf(config: Config, mtuBytes: number): LinkOptions {
   };
 }
 
+function nicLinks(config: Config, nic: NicConfig, options: LinkOptions): NicLinks {
+  return {
+    client: createLink(nic.client, options),
+    primary: vmLink(config, nic, 'primary', options),
+    secondary: vmLink(config, nic, 'secondary', options),
+  };
+}
+
 /** A VM's interface is the proxy's alone; only one that the configuration says so is created. */
-function vmLink(config: Config, side: 'primary' | 'secondary', options: LinkOptions): Link {
+function vmLink(config: Config, nic: NicConfig, side: 'primary' | 'secondary', options: LinkOptions): Link {
   const { owner, group, isolate } = config.tap;
   const vmInterface: NonNullable<LinkRole['vmInterface']> = {
     instance: config.name,
-    create: config[side].createTap,
+    create: nic.createTap[side],
     isolate,
     ...(owner === undefined ? {} : { owner: userId(owner) }),
     ...(group === undefined ? {} : { group: groupId(group) }),
   };
-  return createLink(config[side].link, options, { vmInterface });
+  return createLink(nic[side], options, { vmInterface });
 }
 
 function addressOf(text: string): Address {

@@ -1,5 +1,5 @@
 /** What one key cannot say alone: pairs of keys that contradict each other. */
-import type { Config } from './derive.js';
+import { allNics, type Config } from './derive.js';
 import { SOCKET_PATH_BYTES_MAX } from './fields.js';
 
 /** Something wrong with a configuration whose keys are each right. `path` names the key to blame. */
@@ -34,18 +34,27 @@ export const ownChecks: ConfigCheck = (config) => {
     refuse('gate.bytesMax', `cannot hold gate.framesMax (${gate.framesMax}) frames of the smallest size`);
   }
 
-  refuseEqual(
-    config,
-    ['primary.link', 'secondary.link', 'client.link'],
-    'a link belongs to one side',
-    refuse,
+  const { kind, program, directory, leaseMs, marginMs } = config.failover.arbiter;
+  if (kind === 'exec' && program === undefined) refuse('failover.arbiter.program', 'is what kind exec asks');
+  if (kind === 'file' && directory === undefined)
+    refuse('failover.arbiter.directory', 'is what kind file uses');
+  if (2 * marginMs >= leaseMs) {
+    refuse('failover.arbiter.marginMs', `must be below half of failover.arbiter.leaseMs (${leaseMs})`);
+  }
+
+  const sides = ['primary', 'secondary', 'client'] as const;
+  const linksByKey = allNics(config).flatMap((nic) =>
+    sides.map((side) => [nic.keyOf(side).join('.'), nic[side]] as const),
   );
-  refuseEqual(
-    config,
-    ['primary.qmp', 'secondary.qmp', 'migration.listen', 'migration.connect'],
-    'each needs an address of its own',
-    refuse,
-  );
+  refuseEqual(linksByKey, 'a link belongs to one side', refuse);
+  const addresses = [
+    ['primary.qmp', config.primary.qmp],
+    ['secondary.qmp', config.secondary.qmp],
+    ['migration.listen', config.migration.listen],
+    ['migration.connect', config.migration.connect],
+    ['migration.connectBack', config.migration.connectBack],
+  ] as const;
+  refuseEqual(addresses, 'each needs an address of its own', refuse);
 
   for (const side of ['primary', 'secondary'] as const) {
     if (config[side].createTap && !config[side].link.startsWith('packet:')) {
@@ -74,16 +83,15 @@ export const ownChecks: ConfigCheck = (config) => {
 
 const ETHERNET_HEADER_BYTES = 14;
 
+/** Of values that must all differ, the second of two that are equal is to blame. */
 function refuseEqual(
-  config: Config,
-  paths: readonly string[],
+  values: readonly (readonly [path: string, value: string])[],
   why: string,
   refuse: (path: string, what: string) => void,
 ): void {
   const seen = new Map<string, string>();
-  for (const path of paths) {
-    const [section, key] = path.split('.') as ['primary', 'link'];
-    const value = config[section][key].replace(/,.*$/, '');
+  for (const [path, whole] of values) {
+    const value = whole.replace(/,.*$/, '');
     const first = seen.get(value);
     if (first === undefined) seen.set(value, path);
     else refuse(path, `is the same as ${first} (${value}); ${why}`);

@@ -8,8 +8,9 @@ export type Config = ParsedConfig & {
   primary: Vm;
   secondary: Vm;
   runtime: { directory: string };
-  migration: { listen: string; connect: string };
+  migration: { listen: string; connect: string; connectBack: string };
   evidence: { directory: string };
+  failover: { stateFile: string };
 };
 
 export const RUNTIME_DIRECTORY_PARENT = '/run/colo-proxy';
@@ -34,7 +35,9 @@ export function deriveConfig(parsed: ParsedConfig): Config {
     migration: {
       listen: parsed.migration.listen ?? inDirectory('migrate.sock'),
       connect: parsed.migration.connect ?? inDirectory('incoming.sock'),
+      connectBack: parsed.migration.connectBack ?? inDirectory('incoming-back.sock'),
     },
+    failover: { ...parsed.failover, stateFile: parsed.failover.stateFile ?? `${directory}/state.json` },
     evidence: { ...parsed.evidence, directory: parsed.evidence.directory ?? `${directory}/evidence` },
   };
 }
@@ -48,4 +51,32 @@ export function clientLinkUrl(config: Config): string {
 /** `runtime.mode` as chmod(2) takes it. */
 export function runtimeMode(config: Config): number {
   return Number.parseInt(config.runtime.mode, 8);
+}
+
+/** One network interface of the VMs: its links, and the key each comes from. */
+export interface NicConfig {
+  readonly client: string;
+  readonly primary: string;
+  readonly secondary: string;
+  /** The interfaces of packet: links are made when they are absent. */
+  readonly createTap: { readonly primary: boolean; readonly secondary: boolean };
+  keyOf(side: 'client' | 'primary' | 'secondary'): readonly string[];
+}
+
+/** The interface of the top-level keys, then those of `nics`. */
+export function allNics(config: Config): NicConfig[] {
+  const { primary, secondary } = config;
+  const first: NicConfig = {
+    client: clientLinkUrl(config),
+    primary: primary.link,
+    secondary: secondary.link,
+    createTap: { primary: primary.createTap, secondary: secondary.createTap },
+    keyOf: (side) => [side, 'link'],
+  };
+  const more = config.nics.map(({ createTap, ...links }, index) => ({
+    ...links,
+    createTap: { primary: createTap, secondary: createTap },
+    keyOf: (side: string) => ['nics', `${index}`, side],
+  }));
+  return [first, ...more];
 }

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import {
+  absolutePath,
   account,
   bytes,
   count,
@@ -51,6 +52,21 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
 
+  nics: z
+    .array(
+      z.strictObject({
+        primary: linkUrl(),
+        secondary: linkUrl(),
+        client: linkUrl(),
+        createTap: flag(false, 'Create the interfaces of packet: links, persistent, when they are absent'),
+      }),
+    )
+    .max(15)
+    .default([])
+    .describe(
+      'More network interfaces of the VMs, after the first: a list of primary, secondary and client link URLs, and createTap. One epoch holds for all',
+    ),
+
   runtime: z
     .strictObject({
       directory: z
@@ -74,6 +90,9 @@ export const configSchema = z.strictObject({
       ).optional(),
       connect: socketAddress(
         'Where the secondary waits for its incoming migration. Default: incoming.sock in the runtime directory',
+      ).optional(),
+      connectBack: socketAddress(
+        "Where a fresh secondary on the primary's link waits, after a failover. Default: incoming-back.sock in the runtime directory",
       ).optional(),
     })
     .prefault({}),
@@ -234,6 +253,47 @@ export const configSchema = z.strictObject({
       auto: flag(true, 'Fail over without a person when a VM is surely dead'),
       announceCount: count(5, 0, 100, "How often the guest's addresses are announced on the client side"),
       announceEveryMs: milliseconds(100, 1, 'Pause between two announcements', 60_000),
+      heartbeatEveryMs: milliseconds(50, 10, 'Between two questions to the monitor of each VM'),
+      heartbeatMsMax: milliseconds(
+        350,
+        20,
+        'A monitor silent, or frames not taken, for this long are signs of a lost VM; both together are enough',
+      ),
+      heartbeatAloneMsMax: milliseconds(10_000, 100, 'A monitor silent for this long is enough by itself'),
+      protectAuto: flag(true, 'Protect as soon as a fresh secondary is there; else by colo-proxy protect'),
+      stateFile: absolutePath(
+        'What must survive the proxy: roles, and connections that are translated since a failover. Default: state.json in the runtime directory',
+      ).optional(),
+      fenceProgram: absolutePath(
+        'Run as PROGRAM fence PAIR SEAT GENERATION before the VM on the other seat goes on; exit code 0: SEAT cannot come back',
+      ).optional(),
+      fenceMsMax: milliseconds(30_000, 10, 'How long the fencing program gets; later counts as failed'),
+      arbiter: z
+        .strictObject({
+          kind: z
+            .enum(['none', 'exec', 'file', 'etcd'])
+            .default('none')
+            .describe('Who is asked before any promotion. none: there is one host and this proxy alone'),
+          program: absolutePath(
+            'exec: run as PROGRAM claim PAIR SEAT REASON GENERATION; exit code 0: go on, 1: the other side does',
+          ).optional(),
+          directory: absolutePath('file: directory on storage that all sides share').optional(),
+          endpoints: z
+            .string()
+            .regex(/^https?:\/\/[^\s,]+(,https?:\/\/[^\s,]+)*$/, 'must be URLs with commas between')
+            .default('http://127.0.0.1:2379')
+            .describe('etcd: its client URLs, with commas between'),
+          prefix: z
+            .string()
+            .regex(/^\/[A-Za-z0-9_./-]{0,200}$/, 'must begin with / and be plain')
+            .default('/colo-proxy')
+            .describe('etcd: what the keys begin with'),
+          leaseMs: milliseconds(5000, 1000, 'file, etcd: how long the right lasts without a renewal'),
+          marginMs: milliseconds(500, 10, 'file, etcd: output stops this much before the lease ends'),
+          claimMsMax: milliseconds(3000, 10, 'How long an answer may take; later is unknown, which is no'),
+          retryMs: milliseconds(1000, 10, 'Pause before the arbiter is asked again after a no'),
+        })
+        .prefault({}),
     })
     .prefault({}),
 
@@ -244,6 +304,11 @@ export const configSchema = z.strictObject({
         .refine(isListenAddress, 'must be HOST:PORT, unix:PATH or off')
         .default('127.0.0.1:9120')
         .describe('Admin address with metrics, health and status: HOST:PORT, unix:PATH or off'),
+      tokenFile: z
+        .string()
+        .regex(/^\/\S*$/, 'must be an absolute path without whitespace')
+        .optional()
+        .describe('File with the token that allows actions on the admin address; without one it only tells'),
     })
     .prefault({}),
 

@@ -11,6 +11,7 @@ export const DROP_REASONS = [
   'secondary-stale', // the secondary's output of an ended epoch, covered by a checkpoint
   'primary-uncovered', // the primary's held output when it died: no checkpoint covers it
   'void', // from a VM that does not carry the traffic
+  'fenced', // without the arbiter's mandate nothing passes, either way
 ] as const;
 export type DropReason = (typeof DROP_REASONS)[number];
 

@@ -53,6 +53,8 @@ export interface DataPlaneParts {
   readonly limits: DataPlaneLimits;
   /** Keys the flow hash, so that clients cannot craft collisions. */
   readonly flowSeed: number;
+  /** Nothing leaves to the clients at or after this moment: the arbiter's word (trap T26). Without one, for ever. */
+  readonly mandate?: { readonly heldUntilMs: number };
   /** A comparator that is recorded, say. */
   readonly makeComparator?: (...needs: ConstructorParameters<typeof Comparator>) => Comparator;
   readonly events: {
@@ -93,10 +95,14 @@ export class DataPlane implements EpochGate {
   #loopsTold = 0;
   /** Today's primary was promoted and has not been protected since. */
   #isSurvivor = false;
+  readonly #mandate: { readonly heldUntilMs: number };
+  /** As of the last look at the clock, which every batch begins with. */
+  #isSilent = false;
 
   constructor(parts: DataPlaneParts) {
     this.links = parts.links;
     this.#clock = parts.clock;
+    this.#mandate = parts.mandate ?? { heldUntilMs: Number.POSITIVE_INFINITY };
     this.#events = parts.events;
     this.#broadcast = new BroadcastLimit(parts.limits.broadcastPerSecondMax);
     this.gate = new FrameQueue(parts.limits.gate);
@@ -153,7 +159,7 @@ export class DataPlane implements EpochGate {
   }
 
   async commit(mode: CheckpointMode = 'compare'): Promise<void> {
-    this.comparator.commit(this.#clock.now());
+    this.comparator.commit(this.#readClock());
     this.comparator.buffersOnly = mode === 'periodic';
     this.mode = 'comparing';
     this.links.client.flush();
@@ -172,7 +178,7 @@ export class DataPlane implements EpochGate {
    * frames held at the gate go to the primary only. The caller has made sure the secondary can never be promoted.
    */
   continueOnPrimary(): void {
-    this.comparator.releaseAllPrimary(this.#clock.now());
+    this.comparator.releaseAllPrimary(this.#readClock());
     this.mode = 'passing';
     this.#isSurvivor = false;
     this.secondaryLeg.reset();
@@ -184,13 +190,20 @@ export class DataPlane implements EpochGate {
    * The primary is gone: the secondary carries the traffic and is today's primary from here on; its old seat is free
    * for a fresh secondary. The primary's held output is dropped (no checkpoint covers it), what the secondary sent and
    * no client has seen leaves translated, client frames held at the gate go to the secondary.
+   *
+   * The first half: roles and translations; no frame leaves. `releaseSurvivor` follows in the same turn.
    */
-  continueOnSecondary(): void {
+  promoteSecondary(): void {
+    this.#readClock();
     this.counters.drops['primary-uncovered'] += this.comparator.dropPrimary();
     this.comparator.adoptSecondary();
     this.mode = 'passing';
     this.#isSurvivor = true;
     this.#seat(otherSeat(this.carrier));
+  }
+
+  /** The second half, when what must be remembered of the first is on disk: the survivor's output begins to leave. */
+  releaseSurvivor(): void {
     this.comparator.takeSecondary((bytes, offset, length, vnet, flow) =>
       this.#release(bytes, offset, length, vnet, flow, 'survivor', 0),
     );
@@ -212,6 +225,8 @@ export class DataPlane implements EpochGate {
 
   /** Sends a frame of the proxy's own (an announcement) to the client side. */
   announce(frame: Buffer): void {
+    this.#readClock();
+    if (this.#isSilent) return;
     this.links.client.send(frame, 0, frame.length, 0);
     this.links.client.flush();
   }
@@ -226,7 +241,11 @@ export class DataPlane implements EpochGate {
   }
 
   #fromClients(batch: FrameBatch): void {
-    const nowMs = this.#clock.now();
+    const nowMs = this.#readClock();
+    if (this.#isSilent) {
+      this.counters.drops.fenced += batch.count;
+      return;
+    }
     const view = this.#view;
     const { slab, offsets, lengths, vnetHeaderBytes } = batch;
     for (let index = 0; index < batch.count; index++) {
@@ -286,7 +305,7 @@ export class DataPlane implements EpochGate {
       this.counters.drops.void += batch.count;
       return;
     }
-    const nowMs = this.#clock.now();
+    const nowMs = this.#readClock();
     for (let index = 0; index < batch.count; index++) {
       this.#compareSecondary(slab, offsets[index]!, lengths[index]!, vnetHeaderBytes, nowMs);
     }
@@ -296,7 +315,7 @@ export class DataPlane implements EpochGate {
 
   /** Output of the VM that carries the traffic. */
   #fromCarrier(batch: FrameBatch): void {
-    const nowMs = this.#clock.now();
+    const nowMs = this.#readClock();
     const { slab, offsets, lengths, vnetHeaderBytes } = batch;
     for (let index = 0; index < batch.count; index++) {
       this.#carried(slab, offsets[index]!, lengths[index]!, vnetHeaderBytes, nowMs);
@@ -309,7 +328,7 @@ export class DataPlane implements EpochGate {
     offset: number,
     length: number,
     vnetHeaderBytes: VnetHeaderBytes,
-    nowMs = this.#clock.now(),
+    nowMs = this.#readClock(),
   ): void {
     if (length < ETHERNET_HEADER_BYTES) {
       this.counters.drops.malformed++;
@@ -368,6 +387,10 @@ export class DataPlane implements EpochGate {
     reason: ReleaseReason,
     heldMs: number,
   ): void {
+    if (this.#isSilent) {
+      this.counters.drops.fenced++;
+      return;
+    }
     if (flow >= 0 && this.flows.hasClientTranslation(flow)) {
       parseFrame(bytes, offset, length, vnetHeaderBytes, this.#releaseView);
       fromPrimary(this.#releaseView, this.flows, flow);
@@ -379,7 +402,7 @@ export class DataPlane implements EpochGate {
   }
 
   #unpark(): void {
-    const nowMs = this.#clock.now();
+    const nowMs = this.#readClock();
     this.secondaryLeg.unpark((bytes, offset, length, vnet) =>
       this.#compareSecondary(bytes, offset, length, vnet, nowMs),
     );
@@ -390,7 +413,7 @@ export class DataPlane implements EpochGate {
   #openGate(): void {
     this.gateClosed = false;
     if (this.gate.frames === 0) return;
-    const nowMs = this.#clock.now();
+    const nowMs = this.#readClock();
     this.gate.drainTo((bytes, offset, length, vnet) => {
       parseFrame(bytes, offset, length, vnet, this.#view);
       this.#feed(this.#view, nowMs);
@@ -403,8 +426,17 @@ export class DataPlane implements EpochGate {
     if (this.mode === 'comparing') this.secondaryLeg.link.flush();
   }
 
+  /** A process that was frozen past the end of its mandate is silent before its first frame, whatever wakes it. */
+  #readClock(): number {
+    const nowMs = this.#clock.now();
+    const isSilent = nowMs >= this.#mandate.heldUntilMs;
+    if (isSilent && !this.#isSilent) this.links.client.discardQueued();
+    this.#isSilent = isSilent;
+    return nowMs;
+  }
+
   #tick(): void {
-    this.comparator.tick(this.#clock.now());
+    this.comparator.tick(this.#readClock());
     const { loop } = this.counters.drops;
     if (loop !== this.#loopsTold) {
       this.#events.looped(loop - this.#loopsTold);

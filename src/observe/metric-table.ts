@@ -1,6 +1,6 @@
 /** Every metric of a pair and where its numbers come from. Names, units and labels are part of the interface. */
 import { CHECKPOINT_MODES } from '../checkpoint/ports.js';
-import type { LinkStatus, PairStatus } from '../pair/status.js';
+import type { LinkStatus, PairStatus, WaiverStatus } from '../pair/status.js';
 import type { Histogram } from '../system/histogram.js';
 
 /** One number with its labels. Label values come from short fixed lists, never from traffic. */
@@ -84,6 +84,8 @@ export const METRICS: readonly (NumberMetric | HistogramMetric)[] = [
 
   perKey('frames_released_total', 'Frames let go to the clients.', 'reason', (s) => s.framesReleased),
   perKey('released_bytes_total', 'Bytes let go to the clients.', 'reason', (s) => s.bytesReleased),
+  perWaiver('waived_frames_total', 'Frames of the guest that left uncompared, by rule.', (w) => w.frames),
+  perWaiver('waived_bytes_total', 'Bytes of the guest that left uncompared, by rule.', (w) => w.bytes),
   perKey('frames_dropped_total', 'Frames thrown away on purpose.', 'reason', (s) => s.drops),
   perKey('divergences_total', 'Times the VMs differed.', 'reason', (s) => s.divergences),
   perKey('checkpoints_total', 'Checkpoints that were loaded.', 'cause', (s) => s.checkpoints),
@@ -205,8 +207,20 @@ function perSide(
     kind,
     name: `colo_proxy_${name}`,
     help,
-    labelNames: ['side'],
-    read: (status) => status.links.map((link) => ({ labels: { side: link.side }, value: read(link) })),
+    labelNames: ['side', 'nic'],
+    read: (status) =>
+      status.links.map((link) => ({ labels: { side: link.side, nic: `${link.nic}` }, value: read(link) })),
+  };
+}
+
+function perWaiver(name: string, help: string, read: (waiver: WaiverStatus) => number): NumberMetric {
+  return {
+    kind: 'counter',
+    name: `colo_proxy_${name}`,
+    help,
+    labelNames: ['rule'],
+    read: (status) =>
+      status.waivers.map((waiver) => ({ labels: { rule: waiver.rule }, value: read(waiver) })),
   };
 }
 

@@ -3,6 +3,7 @@
  * something; what only tells is in the status.
  */
 import { CHECKPOINT_MODES, type CheckpointMode } from '../checkpoint/ports.js';
+import type { Seat } from '../dataplane/data-plane.js';
 import { ColoError } from '../errors.js';
 import type { Pair } from './pair.js';
 
@@ -31,7 +32,44 @@ export const ACTIONS: readonly Action[] = [
       return { ...plan };
     },
   },
+  {
+    verb: 'failover',
+    takes: ['to'],
+    async run(pair, { to }) {
+      await pair.protection.failover(seatOf(to));
+      return outcome(pair);
+    },
+  },
+  {
+    verb: 'switchover',
+    takes: [],
+    async run(pair) {
+      await pair.switchover();
+      return outcome(pair);
+    },
+  },
+  {
+    verb: 'protect',
+    takes: ['cancel'],
+    async run(pair, { cancel }) {
+      await (cancel === 'true' ? pair.protection.unprotect() : pair.protection.protect());
+      return outcome(pair);
+    },
+  },
 ];
+
+function outcome(pair: Pair): Readonly<Record<string, unknown>> {
+  const { state, carrier, generation } = pair.status();
+  return { state, carrier, generation };
+}
+
+function seatOf(text: string | undefined): Seat {
+  if (text === 'primary' || text === 'secondary') return text;
+  throw new ColoError(
+    'COLO_ERR_USAGE',
+    `to ${text ?? ''}: expected primary or secondary, the seat that goes on`,
+  );
+}
 
 /** Runs the action of that name; COLO_ERR_USAGE when there is none or it does not know an argument. */
 export function runAction(

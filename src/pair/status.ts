@@ -5,10 +5,12 @@ import type { SyncPointSeen } from '../checkpoint/sync-point-record.js';
 import type { Divergence, DivergenceReason, ReleaseReason } from '../compare/verdict.js';
 import { DROP_REASONS, type DropReason } from '../dataplane/counters.js';
 import type { EvidenceStatus } from '../evidence/evidence-log.js';
+import type { Sign } from '../failover/detector.js';
 import type { LinkAbilities, LinkCounters, LinkState } from '../link/link.js';
 import type { DialectName } from '../protocol/dialect.js';
 import type { SyncPoint } from '../protocol/sync-point.js';
 import type { Histogram } from '../system/histogram.js';
+import type { CopyProgress } from './initial-copy.js';
 
 export type ProtectionState =
   | 'unprotected' // the primary's traffic simply passes
@@ -21,6 +23,8 @@ export type ProtectionState =
 export type Side = 'client' | 'primary' | 'secondary';
 
 export interface LinkStatus {
+  /** Number of the network interface, from 0. */
+  readonly nic: number;
   readonly side: Side;
   readonly url: string;
   readonly state: LinkState;
@@ -30,7 +34,10 @@ export interface LinkStatus {
 
 /** One thing the service needs; `/readyz` names those that are not ready. */
 export interface PartStatus {
-  /** `client link`, `primary link`, `secondary link`, `primary qmp`, `secondary qmp`, `migration channel`, `protection`. */
+  /**
+   * `client link`, `primary link`, `secondary link` of the first interface, `client link 1` ... of the next,
+   * `primary qmp`, `secondary qmp`, `protection`.
+   */
   readonly name: string;
   readonly ready: boolean;
   /** What it waits for or what went wrong, for people. */
@@ -39,11 +46,28 @@ export interface PartStatus {
 
 export { DROP_REASONS, type DropReason };
 
+/** One reason to let frames go uncompared, and how much left by it. */
+export interface WaiverStatus {
+  /** `link-control`, or the number of the rule in the configuration, from 1. */
+  readonly rule: string;
+  readonly why: string;
+  readonly frames: number;
+  readonly bytes: number;
+}
+
 export interface PairStatus {
   readonly name: string;
   readonly state: ProtectionState;
-  /** Which VM's output reaches the clients. */
+  /** Seat of the VM whose output reaches the clients; none: the arbiter has not let this side go on. */
   readonly carrier: 'primary' | 'secondary' | 'none';
+  /** The arbiter's, 0 before the first claim. */
+  readonly generation: number;
+  /** Signs that the VM that carries the traffic may be lost. */
+  readonly signs: readonly Sign[];
+  /** While a fresh secondary is being loaded. */
+  readonly copy: CopyProgress | null;
+  /** Connections that are translated for the clients since a failover. */
+  readonly translatedConnections: number;
   readonly phase: Phase;
   readonly epoch: number;
   readonly parts: readonly PartStatus[];
@@ -56,6 +80,8 @@ export interface PairStatus {
   readonly flows: number;
   readonly framesReleased: Readonly<Record<ReleaseReason, number>>;
   readonly bytesReleased: Readonly<Record<ReleaseReason, number>>;
+  /** What left the protected guest uncompared, by what let it go. */
+  readonly waivers: readonly WaiverStatus[];
   readonly drops: Readonly<Record<DropReason, number>>;
   readonly divergences: Readonly<Record<DivergenceReason, number>>;
   readonly checkpoints: Readonly<Record<CheckpointCause, number>>;

@@ -1,6 +1,7 @@
-/** One VM of the pair as its QMP monitor shows it. */
+/** The VM on one seat of the pair as its QMP monitor shows it. */
 
 import { coloCapabilities } from '../checkpoint/capabilities.js';
+import type { Seat } from '../dataplane/data-plane.js';
 import { ColoError } from '../errors.js';
 import { QmpClient, type QmpLiveness, type QmpVersion } from '../qmp/client.js';
 import {
@@ -44,7 +45,7 @@ export interface VmLimits {
 }
 
 export interface VmOptions {
-  readonly role: 'primary' | 'secondary';
+  readonly seat: Seat;
   readonly address: Address;
   readonly transport: Transport;
   readonly clock: Clock;
@@ -57,14 +58,14 @@ export interface VmOptions {
 const GUEST_SHUTDOWN_REASONS: readonly string[] = ['guest-shutdown', 'guest-reset'];
 
 export class Vm {
-  readonly role: 'primary' | 'secondary';
+  readonly seat: Seat;
   readonly #qmp: QmpClient;
   readonly #clock: Clock;
   readonly #limits: VmLimits;
 
   constructor(options: VmOptions) {
-    const { role, address, transport, clock, log, limits, events } = options;
-    this.role = role;
+    const { seat, address, transport, clock, log, limits, events } = options;
+    this.seat = seat;
     this.#clock = clock;
     this.#limits = limits;
     this.#qmp = new QmpClient({
@@ -72,10 +73,10 @@ export class Vm {
       transport,
       clock,
       log: {
-        debug: (fields, message) => log.debug({ vm: role, ...fields }, message),
-        info: (fields, message) => log.info({ vm: role, ...fields }, message),
-        warn: (fields, message) => log.warn({ vm: role, ...fields }, message),
-        error: (fields, message) => log.error({ vm: role, ...fields }, message),
+        debug: (fields, message) => log.debug({ vm: seat, ...fields }, message),
+        info: (fields, message) => log.info({ vm: seat, ...fields }, message),
+        warn: (fields, message) => log.warn({ vm: seat, ...fields }, message),
+        error: (fields, message) => log.error({ vm: seat, ...fields }, message),
       },
       limits: {
         commandMsMax: limits.commandMsMax,
@@ -91,7 +92,7 @@ export class Vm {
           if (name === 'COLO_EXIT') events.coloExit(reason);
           else if (name === 'SHUTDOWN' && GUEST_SHUTDOWN_REASONS.includes(reason))
             events.guestShutDown(reason);
-          else if (name === 'RESET' && data.guest === true) events.guestRebooted();
+          else if (name === 'RESET') events.guestRebooted();
         },
       },
     });
@@ -151,10 +152,10 @@ export class Vm {
   }
 
   /** What the VM needs before it may take part in COLO, by its version. */
-  async enableColo(bandwidthBytesPerSecondMax: number): Promise<void> {
-    const capabilities = coloCapabilities(this.version?.major ?? 0, this.role);
+  async enableColo(role: 'primary' | 'secondary', bandwidthBytesPerSecondMax: number): Promise<void> {
+    const capabilities = coloCapabilities(this.version?.major ?? 0, role);
     if (Object.keys(capabilities).length > 0) await setCapabilities(this.#qmp, capabilities);
-    if (this.role === 'primary') {
+    if (role === 'primary') {
       await setParameters(this.#qmp, {
         'x-checkpoint-delay': CHECKPOINT_DELAY_MS_MAX,
         'max-bandwidth': bandwidthBytesPerSecondMax,

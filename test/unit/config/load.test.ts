@@ -48,6 +48,7 @@ describe('defaults', () => {
     expect(config.migration).toEqual({
       listen: 'unix:/run/colo-proxy/default/migrate.sock',
       connect: 'unix:/run/colo-proxy/default/incoming.sock',
+      connectBack: 'unix:/run/colo-proxy/default/incoming-back.sock',
     });
     expect(config.client.link).toBe('tap:colo0');
     expect(config.http.listen).toBe('127.0.0.1:9120');

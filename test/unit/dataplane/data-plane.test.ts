@@ -166,7 +166,8 @@ describe('when a VM is gone', () => {
     rig.from('secondary', data(9001, 'hello'));
     rig.clock.advance(1);
     rig.take('client');
-    rig.plane.continueOnSecondary();
+    rig.plane.promoteSecondary();
+    rig.plane.releaseSurvivor();
     const [first] = rig.take('client');
     expect(seen(first!).seq).toBe(1001);
     expect(first!.subarray(seen(first!).payload).toString()).toBe('hello');

@@ -1,0 +1,63 @@
+import { Detector, type DetectorLimits, type Sign } from '../failover/detector.js';
+import type { Clock, Timer } from '../system/clock.js';
+import type { Pair } from './pair.js';
+import type { Vm } from './vm.js';
+
+/** Asks today's primary whether it is there, and tells protection when the signs say that it is not. */
+export class Heartbeat {
+  readonly #pair: Pair;
+  readonly #clock: Clock;
+  readonly #limits: DetectorLimits;
+  readonly #detector: Detector;
+  #watched: Vm | null = null;
+  #timer: Timer | null = null;
+
+  constructor(pair: Pair, clock: Clock, limits: DetectorLimits) {
+    this.#pair = pair;
+    this.#clock = clock;
+    this.#limits = limits;
+    this.#detector = new Detector(limits);
+  }
+
+  start(): void {
+    this.#timer = this.#clock.every(this.#limits.heartbeatEveryMs, () => this.#look());
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+  }
+
+  /** Those of today's primary now, for the status. */
+  get signs(): readonly Sign[] {
+    return this.#watched === null ? [] : this.#detector.signs(this.#clock.now());
+  }
+
+  #look(): void {
+    const { protection, coordinator, nics, primary } = this.#pair;
+    // In a checkpoint the VM is stopped on purpose, and each phase has its limit; without a survivor nobody is helped.
+    if (!protection.isProtected || coordinator.phase !== 'idle' || primary !== this.#watched) {
+      this.#watched = protection.isProtected && coordinator.phase === 'idle' ? primary : null;
+      this.#detector.reset();
+      return;
+    }
+    const nowMs = this.#clock.now();
+    const links = nics.planes.map((plane) => plane.links[nics.carrier]);
+    const untaken = links.reduce((sum, link) => sum + link.untaken(), 0);
+    this.#detector.look(
+      nowMs,
+      untaken,
+      links.every((link) => link.state === 'up'),
+    );
+    if (this.#detector.mayAsk(nowMs)) {
+      void primary.status().then(
+        () => primary === this.#watched && this.#detector.answered(true),
+        () => primary === this.#watched && this.#detector.answered(false),
+      );
+    }
+    if (!this.#detector.isLost(nowMs)) return;
+    const signs = this.#detector.signs(nowMs).join(', ');
+    this.#detector.reset();
+    this.#watched = null;
+    protection.primarySilent(signs);
+  }
+}

@@ -1,0 +1,95 @@
+/**
+ * All network interfaces of the pair as one: each has a data plane of its own, and one epoch holds for all of them
+ * (trap T22). A barrier has passed when it has passed everywhere; a commit happens on all in one turn of the event
+ * loop, so that no frame of one interface's new epoch is seen beside another's old one.
+ */
+import type { CheckpointMode, EpochGate } from '../checkpoint/ports.js';
+import type { DataPlane, Seat } from '../dataplane/data-plane.js';
+import { type AnnounceOptions, Announcer } from '../failover/announce.js';
+
+export class Nics implements EpochGate {
+  readonly planes: readonly DataPlane[];
+  readonly #announcers: readonly Announcer[];
+
+  /** At least one. */
+  constructor(planes: readonly DataPlane[], announce: AnnounceOptions) {
+    this.planes = planes;
+    this.#announcers = planes.map((plane) => new Announcer(announce, (frame) => plane.announce(frame)));
+  }
+
+  /** Seat of today's primary. */
+  get carrier(): Seat {
+    return this.planes[0]!.carrier;
+  }
+
+  async open(): Promise<void> {
+    for (const plane of this.planes) await plane.open();
+  }
+
+  async close(): Promise<void> {
+    for (const announcer of this.#announcers) announcer.stop();
+    await this.#all((plane) => plane.close());
+  }
+
+  // --- epochs -------------------------------------------------------------------------------------------------
+
+  closeGate(): Promise<void> {
+    return this.#all((plane) => plane.closeGate());
+  }
+
+  openGate(): Promise<void> {
+    return this.#all((plane) => plane.openGate());
+  }
+
+  async untaken(): Promise<{ primary: number; secondary: number }> {
+    const each = await Promise.all(this.planes.map((plane) => plane.untaken()));
+    return {
+      primary: each.reduce((sum, { primary }) => sum + primary, 0),
+      secondary: each.reduce((sum, { secondary }) => sum + secondary, 0),
+    };
+  }
+
+  secondaryStopped(): Promise<void> {
+    return this.#all((plane) => plane.secondaryStopped());
+  }
+
+  primaryStopped(): Promise<void> {
+    return this.#all((plane) => plane.primaryStopped());
+  }
+
+  commit(mode: CheckpointMode): Promise<void> {
+    return this.#all((plane) => plane.commit(mode));
+  }
+
+  abandon(): Promise<void> {
+    return this.#all((plane) => plane.abandon());
+  }
+
+  // --- who carries the traffic --------------------------------------------------------------------------------
+
+  continueOnPrimary(): void {
+    for (const plane of this.planes) plane.continueOnPrimary();
+  }
+
+  promoteSecondary(): void {
+    for (const plane of this.planes) plane.promoteSecondary();
+  }
+
+  releaseSurvivor(): void {
+    for (const plane of this.planes) plane.releaseSurvivor();
+  }
+
+  /** Tells each client side where the guest's addresses, learnt on that interface, live now. */
+  announce(): void {
+    for (const [index, plane] of this.planes.entries()) {
+      this.#announcers[index]!.start(plane.guest.addresses);
+    }
+  }
+
+  /** Calls all in the same turn; one that fails keeps no other from it, and its error is told afterwards. */
+  async #all(step: (plane: DataPlane) => Promise<void>): Promise<void> {
+    const outcomes = await Promise.allSettled(this.planes.map(step));
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+  }
+}

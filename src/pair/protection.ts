@@ -1,0 +1,416 @@
+/**
+ * When protection begins and ends, and what the death of a VM leads to.
+ *
+ * Events come from four places (QMP of both VMs, the relay, the coordinator, an operator) in any order. What changes the
+ * state runs one step at a time (StepQueue), and every step looks at the state anew.
+ */
+import type { Coordinator } from '../checkpoint/coordinator.js';
+import type { Phase } from '../checkpoint/ports.js';
+import type { ChannelEvent, Relay } from '../checkpoint/relay.js';
+import { otherSeat, type Seat } from '../dataplane/data-plane.js';
+import { asColoError, ColoError } from '../errors.js';
+import type { ClaimReason } from '../failover/arbiter.js';
+import { primaryLostRule } from '../failover/rules.js';
+import { sleep } from '../system/clock.js';
+import type { Log } from '../system/log.js';
+import type { Authority } from './authority.js';
+import type { PairHistory } from './history.js';
+import { InitialCopy } from './initial-copy.js';
+import type { Keeper } from './keeper.js';
+import type { Nics } from './nics.js';
+import type { PairParts } from './parts.js';
+import type { ProtectionState } from './status.js';
+import { StepQueue } from './step-queue.js';
+import type { Vm } from './vm.js';
+
+/** What protection is made of and acts on. */
+export interface Protectors {
+  readonly parts: PairParts;
+  readonly vms: Readonly<Record<Seat, Vm>>;
+  readonly nics: Nics;
+  readonly relay: Relay;
+  readonly coordinator: Coordinator;
+  readonly authority: Authority;
+  readonly keeper: Keeper;
+  readonly history: PairHistory;
+}
+
+/** Between two looks at a checkpoint that must end first. */
+const QUIET_LOOK_MS = 1;
+
+export class Protection {
+  readonly copy: InitialCopy;
+  readonly #with: Protectors;
+  readonly #log: Log;
+  readonly #steps: StepQueue;
+  #state: ProtectionState = 'unprotected';
+  /** The first LOADED of this secondary was committed: it may be promoted. */
+  #promotable = false;
+  /** The secondary was seen waiting for a state to load, and has not been used yet. */
+  #secondaryFresh = false;
+  #stopping = false;
+  #channelOpen = false;
+  #channelWaiters: (() => void)[] = [];
+  /** The carrying VM's guest has shut down: what ends now was meant to end (trap T32). */
+  #guestIsDown = false;
+
+  constructor(protectors: Protectors) {
+    this.#with = protectors;
+    const { parts } = protectors;
+    this.#log = parts.log;
+    this.#steps = new StepQueue(parts.log);
+    this.copy = new InitialCopy(parts);
+  }
+
+  get state(): ProtectionState {
+    return this.#state;
+  }
+
+  /** A survivor is there that may be promoted. */
+  get isProtected(): boolean {
+    return this.#promotable && this.#isProtecting();
+  }
+
+  /** The VM that carries the traffic. */
+  get primary(): Vm {
+    return this.#with.vms[this.#with.nics.carrier];
+  }
+
+  /** The VM on the other seat: protects, is to protect, or is void. */
+  get secondary(): Vm {
+    return this.#with.vms[otherSeat(this.#with.nics.carrier)];
+  }
+
+  /** As if the secondary were lost: the primary goes on, the secondary is told to quit, what is held leaves. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    this.copy.end();
+    await this.#steps.idle();
+    if (this.#isProtecting()) await this.#primaryGoesOn('the proxy stops', false);
+  }
+
+  // --- what an operator asks for ------------------------------------------------------------------------------
+
+  /** Begins protection with the fresh secondary that is there. Rejects with COLO_ERR_FAILOVER when there is none. */
+  protect(): Promise<void> {
+    return this.#steps.run('protect', async () => {
+      if (this.#isProtecting()) throw refusal(`the pair is ${this.#state}`);
+      if (!this.#secondaryFresh) {
+        throw refusal(
+          `no VM on the seat ${this.secondary.seat} waits for a state: start it with -incoming defer`,
+        );
+      }
+      await this.#protect();
+      if (!this.#isProtecting()) throw refusal('protection could not begin: the log says why');
+    });
+  }
+
+  /** Gives the secondary up, protected or still being loaded. */
+  unprotect(): Promise<void> {
+    return this.#steps.run('unprotect', async () => {
+      if (!this.#isProtecting()) throw refusal(`the pair is ${this.#state}`);
+      await this.#primaryGoesOn('given up by the operator', false);
+    });
+  }
+
+  /** The VM on that seat goes on alone; the other one is void and told to quit. */
+  failover(
+    seat: Seat,
+    reason: ClaimReason = seat === this.primary.seat ? 'continue-primary' : 'promote-secondary',
+  ): Promise<void> {
+    return this.#steps.run('failover', async () => {
+      if (seat === this.primary.seat) {
+        if (!this.#isProtecting()) throw refusal(`the seat ${seat} carries the traffic already`);
+        return this.#primaryGoesOn('given up by the operator', false);
+      }
+      if (!this.isProtected) throw refusal(`the VM on the seat ${seat} has loaded no checkpoint`);
+      const rule = primaryLostRule(this.#with.coordinator.phase, true);
+      if (rule !== 'old-state') await this.#channelQuiet();
+      if (!this.isProtected) throw refusal(`protection has ended meanwhile: ${this.#state}`);
+      if (!(await this.#with.authority.allows(reason, seat, this.primary.seat))) {
+        throw new ColoError('COLO_ERR_ARBITER', this.#with.authority.mandate.problem || 'fencing failed');
+      }
+      await this.#promote();
+    });
+  }
+
+  /** The primary does not answer and takes nothing, though its process may be there. */
+  primarySilent(signs: string): void {
+    this.#steps.add('primary silent', async () => {
+      if (!this.isProtected || this.#stopping) return;
+      this.#log.warn({ signs }, 'the primary is lost without having died');
+      await this.#primaryLost();
+    });
+  }
+
+  // --- protection ---------------------------------------------------------------------------------------------
+
+  vmConnected(seat: Seat): void {
+    this.#steps.add(`${seat} connected`, () => this.#vmConnected(seat));
+  }
+
+  async #vmConnected(seat: Seat): Promise<void> {
+    const role = this.#roleOf(seat);
+    if (role === 'primary') this.#guestIsDown = false;
+    if (role === 'secondary' && !this.#isProtecting()) {
+      const { status } = await this.secondary.status();
+      this.#secondaryFresh = status === 'inmigrate';
+      if (!this.#secondaryFresh && (await this.secondary.coloMode()) === 'secondary') {
+        this.#log.warn({}, 'a secondary of before is still there: it is void and told to quit');
+        await this.secondary.quit();
+      } else if (!this.#secondaryFresh) {
+        this.#log.warn(
+          { status },
+          'the secondary does not wait for a state: start it anew with -incoming defer',
+        );
+      }
+    }
+    if (role === 'primary' && !this.#isProtecting() && (await this.primary.coloMode()) !== 'none') {
+      this.#log.warn({}, 'the primary is still under COLO from before: it goes on alone');
+      await this.primary.leaveColo();
+      this.#with.nics.announce();
+    }
+    this.#considerProtecting();
+  }
+
+  #considerProtecting(): void {
+    if (this.#with.parts.protectAuto === false) return;
+    const isIdle = this.#state === 'unprotected' || this.#state === 'failed-over';
+    if (!isIdle || this.#stopping) return;
+    if (!this.#secondaryFresh || !this.primary.isConnected || !this.secondary.isConnected) return;
+    this.#steps.add('protect', () => this.#protect());
+  }
+
+  async #protect(): Promise<void> {
+    if (this.#isProtecting() || !this.#secondaryFresh || this.#stopping) return;
+    this.#setState(this.#state === 'failed-over' ? 'resyncing' : 'starting', 'a fresh secondary is there');
+    this.#secondaryFresh = false;
+    this.#with.keeper.save({ protecting: true });
+    try {
+      await this.copy.begin(this.primary, this.secondary);
+      this.#watchCopy();
+    } catch (error) {
+      const reason = asColoError(error, 'COLO_ERR_QMP_COMMAND', 'protection could not begin');
+      this.#log.error({ code: reason.code }, reason.message);
+      await this.#primaryGoesOn(reason.message, false);
+    }
+  }
+
+  #watchCopy(): void {
+    this.copy.watch(() => {
+      this.#steps.add('watch the copy', async () => {
+        if (!this.#isProtecting() || this.#with.coordinator.coupled) return this.copy.end();
+        const problem = await this.copy.problem(this.primary);
+        if (problem === null) this.#watchCopy();
+        else await this.#primaryGoesOn(problem, false);
+      });
+    });
+  }
+
+  protectedBegan(): void {
+    this.#promotable = true;
+    this.#setState('protected', 'the first checkpoint has been loaded');
+  }
+
+  phaseChanged(phase: Phase): void {
+    if (!this.#promotable) return;
+    if (this.#state === 'protected' || this.#state === 'checkpointing') {
+      this.#state = phase === 'idle' ? 'protected' : 'checkpointing';
+    }
+  }
+
+  #isProtecting(): boolean {
+    return this.#state !== 'unprotected' && this.#state !== 'failed-over';
+  }
+
+  // --- what ends it -----------------------------------------------------------------------------------------
+
+  channelChanged(event: ChannelEvent, detail: string): void {
+    this.#log.info({ channel: event }, detail);
+    switch (event) {
+      case 'opened':
+        this.#channelOpen = true;
+        this.#with.coordinator.channelOpened();
+        return;
+      case 'colo':
+        return;
+      case 'primary-lost':
+        this.#steps.add('primary side lost', () => this.#protectionBroke(detail));
+        return;
+      case 'closed':
+        this.#channelOpen = false;
+        this.#with.coordinator.channelClosed();
+        for (const wake of this.#channelWaiters.splice(0)) wake();
+        this.#steps.add('channel closed', () => this.#protectionBroke(detail));
+    }
+  }
+
+  phaseLimit(phase: Phase, waitedMs: number): void {
+    const detail = `phase ${phase} ran out of time`;
+    this.#log.warn({ code: 'COLO_ERR_PHASE_LIMIT', phase, waitedMs: Math.round(waitedMs) }, detail);
+    this.#steps.add('phase limit', () => this.#protectionBroke(detail));
+  }
+
+  /** Protection is over and it is not known yet who is to blame: only a dead process is a death. */
+  async #protectionBroke(detail: string): Promise<void> {
+    if (!this.#isProtecting() || this.#stopping) return;
+    if ((await this.primary.liveness()) === 'refused') return this.#vmDied(this.primary.seat);
+    const secondaryDied = (await this.secondary.liveness()) === 'refused';
+    await this.#primaryGoesOn(secondaryDied ? 'the secondary died' : detail, secondaryDied);
+  }
+
+  vmDied(seat: Seat): void {
+    this.#steps.add(`${seat} died`, () => this.#vmDied(seat));
+  }
+
+  async #vmDied(seat: Seat): Promise<void> {
+    if (this.#stopping) return;
+    const role = this.#roleOf(seat);
+    if (this.#guestIsDown && role === 'primary') return this.#guestEnded();
+    if (role === 'secondary') {
+      this.#secondaryFresh = false;
+      if (this.#isProtecting()) await this.#primaryGoesOn('the secondary died', true);
+      return;
+    }
+    if (this.#isProtecting()) await this.#primaryLost();
+    else this.#log.error({}, 'the primary died without a secondary: the service is down');
+  }
+
+  async #primaryLost(): Promise<void> {
+    const { phase } = this.#with.coordinator;
+    const rule = primaryLostRule(phase, this.#promotable);
+    this.#log.warn({ phase, rule }, 'the primary died');
+    if (rule === 'no-replica' || !this.#with.parts.failoverAuto) {
+      const why = rule === 'no-replica' ? 'no checkpoint was loaded yet' : 'failover.auto is off';
+      this.#log.error({}, `the secondary is not promoted: ${why}; the service is down`);
+      return this.#primaryGoesOn('the primary died', false);
+    }
+    // The relay keeps the secondary's side open until LOADED, the secondary's own close, or its time limit.
+    const [isAllowed] = await Promise.all([
+      this.#with.authority.allows('promote-secondary', this.secondary.seat, this.primary.seat),
+      rule === 'old-state' ? undefined : this.#channelClosed(),
+    ]);
+    if (!isAllowed) return this.#tryAgain('promotion', () => this.#primaryLost());
+    await this.#promote();
+  }
+
+  /** Allowed, and the primary cannot go on: roles change, what must survive is written, then the output leaves. */
+  async #promote(): Promise<void> {
+    this.#promotable = false;
+    this.copy.end();
+    this.#with.relay.closeChannel();
+    this.#with.nics.promoteSecondary();
+    this.#with.keeper.save({ protecting: false });
+    this.#with.nics.releaseSurvivor();
+    await this.#with.coordinator.abandon();
+    this.#with.history.failovers['primary-lost']++;
+    this.#setState('failed-over', `the VM on the seat ${this.primary.seat} carries the traffic`);
+    this.#with.nics.announce();
+    try {
+      await this.primary.leaveColo();
+    } catch (error) {
+      const reason = asColoError(error, 'COLO_ERR_QMP_COMMAND', 'x-colo-lost-heartbeat on the survivor');
+      this.#log.error({ code: reason.code }, reason.message);
+    }
+    await this.secondary.quit();
+  }
+
+  /**
+   * The primary carries the traffic alone. Before the first held frame leaves, the old secondary is void for good:
+   * channel closed, told to quit, its frames ignored; only a secondary that loads a new state may take part again.
+   */
+  async #primaryGoesOn(reason: string, secondaryDied: boolean): Promise<void> {
+    // A secondary that never loaded a state cannot have gone on anywhere: then there is nothing to ask.
+    if (
+      this.#promotable &&
+      !(await this.#with.authority.allows('continue-primary', this.primary.seat, this.secondary.seat))
+    ) {
+      if (!this.#stopping) this.#tryAgain('going on', () => this.#primaryGoesOn(reason, secondaryDied));
+      return;
+    }
+    this.#promotable = false;
+    this.#secondaryFresh = false;
+    this.copy.end();
+    this.#with.relay.closeChannel();
+    if (!secondaryDied) await this.secondary.quit();
+    // A guest that is down stays down: leaving COLO would run it again.
+    const leaving = this.#guestIsDown ? Promise.resolve() : this.primary.leaveColo();
+    const left = leaving.catch((error: unknown) => {
+      const problem = asColoError(error, 'COLO_ERR_QMP_COMMAND', 'x-colo-lost-heartbeat on the primary');
+      this.#log.error({ code: problem.code }, problem.message);
+    });
+    this.#with.keeper.save({ protecting: false });
+    this.#with.nics.continueOnPrimary();
+    await this.#with.coordinator.abandon();
+    if (secondaryDied) this.#with.history.failovers['secondary-lost']++;
+    this.#setState(secondaryDied ? 'failed-over' : 'unprotected', reason);
+    await left;
+  }
+
+  /** The arbiter said no, or nothing: output has stopped, and it is asked again as long as nothing else has come. */
+  #tryAgain(what: string, step: () => Promise<void>): void {
+    this.#with.parts.clock.after(this.#with.parts.limits.mandate.retryMs, () => {
+      this.#steps.add(what, async () => {
+        if (this.#isProtecting() && !this.#stopping) await step();
+      });
+    });
+  }
+
+  #channelClosed(): Promise<void> {
+    if (!this.#channelOpen) return Promise.resolve();
+    return new Promise((resolve) => this.#channelWaiters.push(resolve));
+  }
+
+  /** A checkpoint that is under way has been loaded, or given up: then it is known which state the secondary has. */
+  async #channelQuiet(): Promise<void> {
+    const { coordinator, parts } = this.#with;
+    const endMs = parts.clock.now() + parts.limits.checkpoint.loadMsMax;
+    while (coordinator.phase !== 'idle' && parts.clock.now() < endMs) await sleep(parts.clock, QUIET_LOOK_MS);
+  }
+
+  coloExited(seat: Seat, reason: string): void {
+    const role = this.#roleOf(seat);
+    this.#with.relay.leave(role);
+    this.#steps.add('COLO_EXIT', () => this.#protectionBroke(`COLO_EXIT of the ${role}: ${reason}`));
+  }
+
+  /**
+   * A guest that shuts itself down is no failure. The primary's decides for both: the secondary ends with it, and
+   * nobody is promoted. The secondary's alone has run ahead, or has diverged: a checkpoint decides.
+   */
+  guestShutDown(seat: Seat, reason: string): void {
+    const role = this.#roleOf(seat);
+    this.#log.info({ vm: seat, reason }, `the guest of the ${role} has shut down`);
+    if (role === 'secondary') {
+      this.#with.coordinator.request('vm');
+      return;
+    }
+    this.#guestIsDown = true;
+    this.#steps.add('guest shutdown', () => this.#guestEnded());
+  }
+
+  async #guestEnded(): Promise<void> {
+    if (this.#isProtecting() && !this.#stopping) await this.#primaryGoesOn('the guest has shut down', false);
+  }
+
+  /** The other VM follows by loading a checkpoint. */
+  guestRebooted(seat: Seat): void {
+    this.#log.info({ vm: seat }, `the guest of the ${this.#roleOf(seat)} reboots`);
+    if (seat === this.#with.nics.carrier) this.#guestIsDown = false;
+    this.#with.coordinator.request('vm');
+  }
+
+  #roleOf(seat: Seat): 'primary' | 'secondary' {
+    return seat === this.#with.nics.carrier ? 'primary' : 'secondary';
+  }
+
+  #setState(state: ProtectionState, reason: string): void {
+    if (state === this.#state) return;
+    this.#log.info({ from: this.#state, to: state, epoch: this.#with.history.epoch }, `${state}: ${reason}`);
+    this.#state = state;
+  }
+}
+
+function refusal(what: string): ColoError {
+  return new ColoError('COLO_ERR_FAILOVER', what);
+}

@@ -1,6 +1,8 @@
 /** The commands and their flags. What they do lives in the file of each. */
 import { Command, CommanderError, Option } from 'commander';
-import { addConfigOptions, type ConfigOptions, configOf } from './config-options.js';
+import type { Config } from '../config/derive.js';
+import { addColoCompareCommand } from './colo-compare-command.js';
+import { addConfigOptions, type ConfigOptions, configFileOf, configOf } from './config-options.js';
 import { addOperatorCommands } from './operator-commands.js';
 import { productVersion } from './version.js';
 
@@ -35,10 +37,13 @@ export function buildProgram(io: Io, setExitCode: (code: number) => void): Comma
 
   addConfigOptions(program.command('run', { isDefault: true }))
     .description('protect a pair until SIGTERM or SIGINT (the default)')
-    .action(async (options: ConfigOptions) => {
-      const config = configOf(options, io.env);
+    .option('--watch-config', 'reload when the configuration file changes; SIGHUP reloads in any case')
+    .action(async (options: ConfigOptions & { watchConfig?: boolean }) => {
+      const load = (): Config => configOf(options, io.env);
+      const config = load();
       const { run } = await import('./run.js');
-      setExitCode(await run(config));
+      const watchFile = options.watchConfig ? configFileOf(options, io.env) : undefined;
+      setExitCode(await run(config, { load, watchFile }));
     });
 
   addConfigOptions(program.command('check'))
@@ -57,9 +62,11 @@ export function buildProgram(io: Io, setExitCode: (code: number) => void): Comma
     .description('a scripted pair and a scripted client through the real proxy; no root, no QEMU')
     .option('--once', 'play one whole story, check every byte, and end')
     .option('--http <ADDRESS>', 'admin address of the demo', '127.0.0.1:9120')
-    .action(async (options: { once?: boolean; http: string }) => {
+    .option('--record <DIR>', 'flight recorder: keep everything compared there, for replay')
+    .action(async (options: { once?: boolean; http: string; record?: string }) => {
       const { runDemo } = await import('./demo.js');
-      setExitCode(await runDemo({ once: options.once === true, http: options.http }));
+      const { once = false, http, record } = options;
+      setExitCode(await runDemo({ once, http, record }));
     });
 
   const qemuArgsCommand = program
@@ -97,6 +104,7 @@ export function buildProgram(io: Io, setExitCode: (code: number) => void): Comma
     });
 
   addOperatorCommands(program, io, setExitCode);
+  addColoCompareCommand(program, setExitCode);
 
   program
     .command('version')

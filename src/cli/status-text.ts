@@ -28,6 +28,12 @@ export function statusLines(status: PairStatus): string[] {
     `  held         ${status.heldFrames} frames, ${bytesText(status.heldBytes)}`,
     `  gate         ${status.gateClosed ? 'closed' : 'open'}, ${status.gateFrames} frames`,
     `  released     ${counts(status.framesReleased)} frames`,
+    ...status.waivers
+      .filter(({ frames }) => frames > 0)
+      .map(
+        ({ rule, why, frames, bytes }) =>
+          `  unprotected  ${frames} frames, ${bytesText(bytes)} by ${rule === 'link-control' ? rule : `rule ${rule}: ${why}`}`,
+      ),
     `  dropped      ${counts(status.drops)} frames`,
     `  failovers    ${counts(status.failovers)}`,
     ...status.links.map(

@@ -50,7 +50,7 @@ describe('the running program', () => {
     }
     const { body } = await getUnix(http, '/metrics');
     expect(body).toContain('colo_proxy_protection_state{state="unprotected"} 1');
-    expect(body).toContain('colo_proxy_link_up{side="primary"} 0');
+    expect(body).toContain('colo_proxy_link_up{side="primary",nic="0"} 0');
     expect(JSON.parse((await getUnix(http, '/api/status')).body)).toMatchObject({
       name: 'web',
       state: 'unprotected',

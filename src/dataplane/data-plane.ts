@@ -1,5 +1,6 @@
 import type { CheckpointMode, EpochGate } from '../checkpoint/ports.js';
 import { Comparator } from '../compare/comparator.js';
+import type { RuleSet } from '../compare/rules.js';
 import type {
   ComparatorSink,
   CompareLimits,
@@ -7,7 +8,6 @@ import type {
   DivergenceFrame,
   ReleaseReason,
 } from '../compare/verdict.js';
-import type { RuleSet } from '../compare/rules.js';
 import type { ColoError } from '../errors.js';
 import { FlowTable } from '../flow/flow-table.js';
 import type { FrameBatch, Link, LinkHandler, LinkState, VnetHeaderBytes } from '../link/link.js';

@@ -186,7 +186,9 @@ export class Pair {
       limits: limits.dataPlane,
       flowSeed,
       mandate: this.authority.mandate,
-      ...(makeComparator === undefined ? {} : { makeComparator: (...needs) => makeComparator(nic, ...needs) }),
+      ...(makeComparator === undefined
+        ? {}
+        : { makeComparator: (...needs) => makeComparator(nic, ...needs) }),
       events: {
         diverged: (divergence, frames) => this.#diverged(divergence, frames),
         linkChanged: (side, state, reason) =>

@@ -22,6 +22,7 @@ export function sampleStatus(changes: Partial<PairStatus> = {}): PairStatus {
     epoch: 12,
     parts: [{ name: 'client link', ready: true, detail: 'up' }],
     links: (['client', 'primary', 'secondary'] as const).map((side, index) => ({
+      nic: 0,
       side,
       url: `packet:e${index}`,
       state: side === 'secondary' ? 'waiting' : 'up',

@@ -68,7 +68,10 @@ it('is greeted, and knows that out-of-band is offered', () => {
 it('understands every answer', async () => {
   expect(await outcome(queryVersion(client))).toMatchObject({ major: 7, minor: 2 });
   expect(await outcome(queryStatus(client))).toEqual({ running: false, status: 'prelaunch' });
-  expect(await outcome(queryMigrate(client)), 'there was none').toMatchObject({ status: 'none', errorText: '' });
+  expect(await outcome(queryMigrate(client)), 'there was none').toMatchObject({
+    status: 'none',
+    errorText: '',
+  });
   expect(await outcome(queryColoStatus(client))).toEqual({ mode: 'none', lastMode: 'none', reason: 'none' });
   expect(await outcome(setCapabilities(client, { 'x-colo': true }))).toBeUndefined();
   expect(await outcome(triggerCheckpoint(client)), '4294967295 is the longest delay').toBeUndefined();

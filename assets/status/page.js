@@ -141,7 +141,8 @@ function drawStatus(status) {
   drawHistogram('pause', status.pause);
   const released = Object.entries(status.framesReleased).map(([why, frames]) => row(`released: ${why}`, number(frames), bytes(status.bytesReleased[why])));
   const dropped = Object.entries(status.drops).filter(([, frames]) => frames > 0).map(([why, frames]) => row(`dropped: ${why}`, number(frames), ''));
-  fill('released', [...released, ...dropped]);
+  const waived = status.waivers.map(({ rule, why, frames, bytes: size }) => row(`waived by ${rule === 'link-control' ? rule : `rule ${rule}`}: ${why}`, number(frames), bytes(size)));
+  fill('released', [...released, ...waived, ...dropped]);
   fill('links', status.links.map(({ side, state: linkState, counters }) =>
     row(side, linkState, bytes(counters.bytesReceived), bytes(counters.bytesSent), number(counters.sendDrops + counters.receiveDrops))));
 }

@@ -1,6 +1,7 @@
 /** `colo-proxy doctor`: would this pair work here? Each finding with its cure; nothing is changed. */
 import type { Config } from '../../config/derive.js';
 import { parseAddress } from '../../system/channel.js';
+import { arbiterFindings } from './arbiter-checks.js';
 import { type Finding, findingLines } from './finding.js';
 import { hostFindings, realHostFacts } from './host-checks.js';
 import { askVm, vmFindings } from './vm-checks.js';
@@ -14,7 +15,12 @@ export async function doctor(
     askVm('primary', parseAddress(config.primary.qmp)!),
     askVm('secondary', parseAddress(config.secondary.qmp)!),
   ]);
-  const findings: Finding[] = [...hostFindings(config, realHostFacts()), ...vmFindings(primary, secondary)];
+  const facts = realHostFacts();
+  const findings: Finding[] = [
+    ...hostFindings(config, facts),
+    ...(await arbiterFindings(config, facts)),
+    ...vmFindings(primary, secondary),
+  ];
   const count = (level: Finding['level']): number => findings.filter((one) => one.level === level).length;
   if (json) out(`${JSON.stringify(findings)}\n`);
   else {

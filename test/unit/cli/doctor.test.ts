@@ -1,5 +1,8 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { flagsOf } from '../../../src/cli/config-options.js';
+import { arbiterFindings } from '../../../src/cli/doctor/arbiter-checks.js';
 import { type HostFacts, hostFindings } from '../../../src/cli/doctor/host-checks.js';
 import { askVm, nicsOf, type VmFacts, vmFindings } from '../../../src/cli/doctor/vm-checks.js';
 import { loadConfig } from '../../../src/config/load.js';
@@ -55,6 +58,38 @@ describe('what the host offers', () => {
     const found = failing(changes);
     expect(found).toHaveLength(expected.length);
     for (const [index, pattern] of expected.entries()) expect(found[index]).toMatch(pattern);
+  });
+});
+
+describe('the arbiter', () => {
+  const withArbiter = (...set: string[]) =>
+    loadConfig({
+      flags: flagsOf({
+        primaryTap: 'a',
+        secondaryTap: 'b',
+        isolate: true,
+        set: set.map((one) => `failover.arbiter.${one}`),
+      }),
+    });
+  const levels = async (...set: string[]): Promise<string[]> =>
+    (await arbiterFindings(withArbiter(...set), facts({ exists: () => false, writable: () => false }))).map(
+      ({ level, detail }) => `${level} ${detail}`,
+    );
+
+  it('is asked in its own way', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const up = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const down = 'http://127.0.0.1:1';
+    expect(await levels()).toEqual(['pass none: one host and this proxy alone']);
+    expect(await levels('kind=exec', 'program=/nope')).toEqual(['fail /nope is not there']);
+    expect(await levels('kind=file', 'directory=/nope')).toEqual(['fail /nope is not writable']);
+    expect(await levels('kind=etcd', `endpoints=${up},${down}`)).toEqual([
+      `pass ${up} answers`,
+      `warn ${down}: ECONNREFUSED`,
+    ]);
+    expect(await levels('kind=etcd', `endpoints=${down}`)).toEqual([`fail ${down}: ECONNREFUSED`]);
+    server.close();
   });
 });
 

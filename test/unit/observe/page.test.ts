@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type AdminOptions, AdminServer } from '../../../src/observe/http.js';
 import { silentLog } from '../../../src/system/log.js';
@@ -92,6 +93,14 @@ describe('status page', () => {
     expect(acted).toEqual([]);
     expect(await post({ authorization: 'Bearer a-long-enough-token' })).toBe(200);
     expect(acted).toEqual(['checkpoint']);
+  });
+
+  it('http.md has every page', async () => {
+    const url = await open();
+    const listed = (await (await fetch(`${url}/nope`)).text()).split('there are ')[1]!.trim().split(', ');
+    const page = readFileSync('docs/reference/http.md', 'utf8');
+    expect(listed.filter((path) => !page.includes(`\`GET ${path}\``))).toEqual([]);
+    expect(listed).toContain('/api/flows');
   });
 
   it('divergences and flows', async () => {

@@ -7,6 +7,7 @@ import { askDifferingDatagram, echoDatagrams } from './datagrams.mjs';
 import { Download } from './download.mjs';
 import { GapMeter } from './gap-meter.mjs';
 import { LineConnection } from './line-connection.mjs';
+import { pattern } from './pattern.mjs';
 
 const ECHO_PORT = 7;
 const DOWNLOAD_MS_MAX = 60_000;
@@ -127,6 +128,35 @@ export const jobs = {
     };
     await Promise.all(Array.from({ length: parallel }, worker));
     return { complete };
+  },
+
+  /** Sends that many bytes to the echo service and expects the same back: an upload and a download at once. */
+  bulkEcho({ host, bytes, msMax = 60_000 }) {
+    const { content } = pattern(5, bytes);
+    return new Promise((resolve, reject) => {
+      const socket = net.connect({ host, port: ECHO_PORT });
+      let received = 0;
+      const timer = setTimeout(
+        () => socket.destroy(new Error(`${received} of ${bytes} bytes came back`)),
+        msMax,
+      );
+      socket.on('error', (error) => {
+        clearTimeout(timer);
+        reject(error);
+      });
+      socket.on('data', (chunk) => {
+        if (!chunk.equals(content.subarray(received, received + chunk.length))) {
+          socket.destroy(new Error(`wrong bytes after ${received}`));
+          return;
+        }
+        received += chunk.length;
+        if (received < bytes) return;
+        clearTimeout(timer);
+        socket.destroy();
+        resolve({ bytes: received });
+      });
+      socket.write(content);
+    });
   },
 
   echoDatagrams,

@@ -64,6 +64,12 @@ export class ProxyUnderTest {
     return new Metrics(text);
   }
 
+  /** A command of an operator, answered by the running proxy. */
+  async control(words) {
+    const command = [process.execPath, PROXY, ...words, '--config', this.configFile];
+    return run('ip', ['netns', 'exec', this.namespace, ...command]);
+  }
+
   async readiness() {
     return this.hostAgent.do('get', { url: `http://${HTTP_LISTEN}/readyz` });
   }

@@ -13,6 +13,7 @@ const STEADY_READ_MS_MAX = 20_000;
 export class Rig {
   #undo = [];
   #ended = false;
+  #secondaries = 0;
 
   /**
    * @param {object} options
@@ -52,18 +53,19 @@ export class Rig {
     this.atEnd(() => this.proxy.stop());
     await this.proxy.until('its metrics', PROXY_START_MS_MAX, (metrics) => metrics.state);
 
-    this.primary = await this.#startVm('primary', 'primary');
+    this.primary = await this.#startVm('primary', 'primary', []);
     await this.primary.booted();
     await this.proxy.until('the primary link', PROXY_START_MS_MAX, (m) =>
       m.sum('link_up', { side: 'primary' }),
     );
   }
 
-  /** A fresh secondary comes; the proxy protects the pair by itself. */
+  /** A fresh secondary comes, on the seat that today's primary leaves free; the proxy protects the pair by itself. */
   async protect() {
-    const name = this.secondary ? 'secondary-again' : 'secondary';
-    await this.secondary?.stop();
-    this.secondary = await this.#startVm('secondary', name);
+    const seat = (await this.proxy.metrics()).carrier === 'secondary' ? 'primary' : 'secondary';
+    const name = this.#secondaries++ === 0 ? seat : `${seat}-again-${this.#secondaries}`;
+    await this[seat]?.stop();
+    this[seat] = await this.#startVm(seat, name, ['-incoming', 'defer']);
     return this.proxy.until('protected', PROTECT_MS_MAX, (metrics) => metrics.state === 'protected');
   }
 
@@ -107,9 +109,10 @@ export class Rig {
     for (const action of this.#undo.splice(0).reverse()) await action();
   }
 
-  async #startVm(role, name) {
+  async #startVm(seat, name, incoming) {
     const { qemu, accelerator, image } = this.options;
-    const extraArgs = await this.proxy.qemuArgs(role, qemu.version);
+    const proposed = await this.proxy.qemuArgs(seat, qemu.version);
+    const extraArgs = proposed.includes('-incoming') ? proposed : [...proposed, ...incoming];
     const { logs: directory, sockets } = this;
     const vm = new Vm({
       name,

@@ -66,7 +66,7 @@ export async function killAt(rig, section, victim, word) {
 }
 
 /** Looks at what the proxy writes from now on, as often as can be. */
-async function wordPasses(logFile, word) {
+export async function wordPasses(logFile, word) {
   const file = openSync(logFile, 'r');
   let at = statSync(logFile).size;
   let text = '';

@@ -1,0 +1,141 @@
+/**
+ * The failover matrix on two real QEMU VMs.
+ *
+ *   node test/failover/run.mjs [--short] [--cells FILTER] [--links stream|tap] [--minutes N] [--again] [--json FILE]
+ *
+ * FILTER is a part of cell names (VICTIM/TRAFFIC/MOMENT), several with commas. Results are appended to one JSON file, and
+ * cells that are in it are not played again unless --again says so: a long matrix may take several runs.
+ * Exit code 0: every cell played was met, or the laboratory cannot be had here; 1: a miss; 2: wrong usage.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { guestImage } from '../qemu/lib/guest-image.mjs';
+import { CHECKOUT } from '../qemu/lib/paths.mjs';
+import { findQemu } from '../qemu/lib/qemu.mjs';
+import { missingRequirements } from '../qemu/lib/requirements.mjs';
+import { Rig } from '../qemu/lib/rig.mjs';
+import { RunFolder } from '../qemu/lib/run-folder.mjs';
+import { allCells, nameOf, SHORT_CELLS } from './cells.mjs';
+import { begin, play } from './play.mjs';
+
+const log = (text) => console.log(text);
+/** Each fresh secondary is a QEMU process with its logs: after so many cells a new pair is begun. */
+const CELLS_PER_RIG_MAX = 24;
+
+function readOptions() {
+  const { values } = parseArgs({
+    options: {
+      short: { type: 'boolean', default: false },
+      cells: { type: 'string' },
+      links: { type: 'string', default: 'stream' },
+      minutes: { type: 'string', default: '55' },
+      again: { type: 'boolean', default: false },
+      json: { type: 'string', default: path.join(CHECKOUT, 'test-output/failover.json') },
+      qemu: { type: 'string', default: '7' },
+    },
+  });
+  if (!['stream', 'tap'].includes(values.links))
+    throw new Error(`--links ${values.links}: expected stream or tap`);
+  return values;
+}
+
+function wantedCells({ short, cells, again }, results) {
+  const all = allCells();
+  const names = short ? SHORT_CELLS : all.map(nameOf);
+  const parts = cells?.split(',');
+  const done = new Set(again || short ? [] : results.filter(({ ok }) => ok).map(({ cell }) => cell));
+  const byName = new Map(all.map((cell) => [nameOf(cell), cell]));
+  return names
+    .filter((name) => !parts || parts.some((part) => name.includes(part)))
+    .filter((name) => !done.has(name))
+    .map((name) => byName.get(name));
+}
+
+function quantile(sorted, share) {
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+}
+
+async function main() {
+  const options = readOptions();
+  const missing = await missingRequirements({ qemu: options.qemu, log });
+  if (missing.length > 0) {
+    log(
+      `\n${'!'.repeat(70)}\nSKIPPED: the failover matrix. Missing: ${missing.join(', ')}\n${'!'.repeat(70)}\n`,
+    );
+    return 0;
+  }
+  fs.mkdirSync(path.dirname(options.json), { recursive: true });
+  const results = fs.existsSync(options.json) ? JSON.parse(fs.readFileSync(options.json, 'utf8')) : [];
+  const cells = wantedCells(options, results);
+  const runFolder = new RunFolder();
+  for (const event of ['SIGINT', 'SIGTERM', 'uncaughtException']) {
+    process.once(event, (reason) => {
+      if (reason instanceof Error) console.error(reason);
+      runFolder.end().then(() => process.exit(1));
+    });
+  }
+  const qemu = await findQemu(options.qemu, 'tcg');
+  const laboratory = { qemu, accelerator: 'tcg', image: await guestImage() };
+  const endMs = performance.now() + Number(options.minutes) * 60_000;
+  let rig;
+  let onRig = 0;
+  const played = [];
+  for (const cell of cells) {
+    if (performance.now() > endMs) {
+      log(`the time is over: ${cells.length - played.length} cells are left for the next run`);
+      break;
+    }
+    if (rig === undefined || onRig >= CELLS_PER_RIG_MAX) {
+      await rig?.end();
+      rig = new Rig({
+        runFolder,
+        name: 'failover',
+        linkKind: options.links,
+        checkpoint: { periodMsMax: 0, distanceMsMin: 20 },
+        ...laboratory,
+      });
+      log(path.relative(CHECKOUT, rig.logs));
+      await rig.startUnprotected();
+      await begin(rig);
+      onRig = 0;
+    }
+    onRig++;
+    const name = nameOf(cell);
+    const result = await play(rig, cell).catch((error) => ({
+      ok: false,
+      problems: [error.message],
+      figures: {},
+    }));
+    played.push({ cell: name, links: options.links, round: onRig, qemu: qemu.version, ...result });
+    const { gapMs, overMs } = result.figures;
+    const figures =
+      gapMs === undefined ? '' : `gap ${gapMs.toFixed(0)} ms, over after ${overMs.toFixed(0)} ms`;
+    log(`${result.ok ? 'ok  ' : 'MISS'} ${name.padEnd(40)} ${figures} ${result.problems.join('; ')}`);
+    fs.writeFileSync(options.json, `${JSON.stringify([...results, ...played], null, 1)}\n`);
+    if (!result.ok || cell.victim === 'both') {
+      await rig.end();
+      rig = undefined;
+    }
+  }
+  await runFolder.end();
+  const misses = played.filter(({ ok }) => !ok).length;
+  const gaps = played.flatMap(({ cell, figures }) =>
+    cell.startsWith('primary/') && figures.gapMs !== undefined ? [figures.gapMs] : [],
+  );
+  gaps.sort((a, b) => a - b);
+  if (gaps.length > 0) {
+    log(
+      `gap when the primary dies, ${gaps.length} times: p50 ${quantile(gaps, 0.5).toFixed(0)} ms, p99 ${quantile(gaps, 0.99).toFixed(0)} ms`,
+    );
+  }
+  log(`QEMU ${qemu.version}: ${played.length - misses} cells met, ${misses} missed`);
+  return misses === 0 ? 0 : 1;
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  console.error(error.message);
+  process.exitCode = error.code?.startsWith('ERR_PARSE_ARGS') || /^--/.test(error.message) ? 2 : 1;
+}

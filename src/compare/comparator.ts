@@ -222,7 +222,7 @@ export class Comparator {
       this.#tcp.releaseOwed(slot);
       this.#tcp.state.commit(slot);
     }
-    this.#datagram.commit();
+    this.#datagram.clear();
     this.#ledger.beginEpoch();
   }
 
@@ -245,6 +245,7 @@ export class Comparator {
     const { flows } = this.#ledger;
     this.buffersOnly = false;
     this.#releaseHeld('survivor', nowMs);
+    this.#datagram.clear();
     for (let slot = 0; slot < flows.slotsUsed; slot += 1) {
       if (!flows.isLive(slot)) continue;
       this.#tcp.state.forgetSecondary(slot);
@@ -264,6 +265,7 @@ export class Comparator {
     const { flows } = this.#ledger;
     this.buffersOnly = false;
     this.dropPrimary();
+    this.#datagram.clear();
     for (let slot = 0; slot < flows.slotsUsed; slot += 1) {
       if (flows.isLive(slot)) this.#tcp.state.adoptSecondary(slot);
     }

@@ -1,16 +1,16 @@
 /**
  * Comparing datagrams: UDP, ICMP, ICMPv6, every other IP protocol, and fragments. Within a flow they match as a
  * multiset, whatever their order on the secondary's side, and leave in the primary's order (T15). Headers that each VM
- * fills in on its own (IP id, TTL, TOS, flow label, checksums) are not compared (T16, T18). Fragments match piece by
- * piece, all pieces of a datagram with those of one other; guests that cut differently wait for a checkpoint.
+ * fills in on its own (IP id, TTL, TOS, flow label, checksums) are not compared (T16, T18). Fragments are put together
+ * first (reassembly.ts), and their pieces leave together, in their place among the flow's other pieces.
  */
 import { FlowFlag, type FlowState } from '../flow/flow-state.js';
 import { fragmentId, fragmentOffset, hasMoreFragments } from '../wire/fragment.js';
 import { FrameKind, FrameView } from '../wire/frame-view.js';
 import { parseQuoted } from '../wire/quoted.js';
-import { FragmentPairs } from './fragment-pairs.js';
 import { FrameMark, NONE } from './hold-store.js';
 import { excerpt, firstDifference, type Ledger } from './ledger.js';
+import { type Datagram, Reassembly } from './reassembly.js';
 import { Verdict } from './verdict.js';
 
 /** Datagrams of the other side looked at for one that is the same. */
@@ -26,22 +26,18 @@ export class DatagramComparator {
   #from = 0;
   #to = 0;
   #tag = 0;
-  /** Of a fragment, which datagram it is a piece of, and whether it is the first. */
-  #isPiece = false;
-  #piece = 0;
-  #isFirstPiece = false;
-  #isPrimary = false;
-  readonly #pairs = new FragmentPairs();
+  readonly #reassembly: Reassembly;
 
   constructor(ledger: Ledger) {
     this.#ledger = ledger;
     this.#flows = ledger.state;
+    this.#reassembly = new Reassembly(ledger.store);
   }
 
   primary(view: FrameView, flow: number, nowMs: number): Verdict {
     const { store, lag } = this.#ledger;
     this.#delimit(view);
-    this.#isPrimary = true;
+    if (view.kind === FrameKind.FRAGMENT) return this.#primaryPiece(view, flow, nowMs);
     const partner = this.#partner(this.#flows.secondaryFirst[flow]!, flow, view.bytes);
     if (partner !== NONE && this.#flows.primaryFirst[flow] === NONE) {
       lag.sample(nowMs - store.atMs[partner]!);
@@ -58,7 +54,10 @@ export class DatagramComparator {
 
   secondary(view: FrameView, flow: number, nowMs: number): void {
     this.#delimit(view);
-    this.#isPrimary = false;
+    if (view.kind === FrameKind.FRAGMENT) {
+      this.#secondaryPiece(view, flow, nowMs);
+      return;
+    }
     const partner = this.#partner(this.#flows.primaryFirst[flow]!, flow, view.bytes);
     const { store } = this.#ledger;
     if (partner !== NONE && partner === this.#flows.primaryFirst[flow]) {
@@ -79,6 +78,11 @@ export class DatagramComparator {
     const { store, limits } = this.#ledger;
     const frame = this.#flows.primaryFirst[flow]!;
     if (frame === NONE || (store.marks[frame]! & FrameMark.MATCHED) !== 0) return;
+    const datagram = this.#reassembly.datagramOf(frame);
+    if (datagram !== null) {
+      this.#checkWhole(frame, datagram, flow, nowMs);
+      return;
+    }
     let other = this.#flows.secondaryFirst[flow]!;
     for (let step = 0; other !== NONE && step < SEARCH_FRAMES_MAX; step += 1, other = store.next[other]!) {
       if ((store.marks[other]! & FrameMark.MATCHED) === 0) break;
@@ -96,9 +100,63 @@ export class DatagramComparator {
     this.#ledger.diverge(reason, this.#ledger.open(frame), flow, same, own, others, nowMs);
   }
 
+  #primaryPiece(view: FrameView, flow: number, nowMs: number): Verdict {
+    const frame = this.#ledger.hold(view, flow, nowMs);
+    if (frame === NONE) return Verdict.DIVERGED;
+    this.#takePiece(frame, view, flow);
+    this.#settle(flow, nowMs);
+    return this.#flows.primaryFirst[flow] === NONE ? Verdict.RELEASE : Verdict.HOLD;
+  }
+
+  #secondaryPiece(view: FrameView, flow: number, nowMs: number): void {
+    const frame = this.#ledger.keepLast(view, flow, nowMs);
+    if (frame === NONE) return;
+    this.#takePiece(frame, view, flow);
+    this.#settle(flow, nowMs);
+  }
+
+  /** Puts a stored piece to its datagram; one that is whole now is held against those of the other side. */
+  #takePiece(frame: number, view: FrameView, flow: number): void {
+    const { store, buffersOnly } = this.#ledger;
+    store.describe(frame, view, view.payload, view.payloadBytes, 0);
+    if (buffersOnly || this.#flows.has(flow, FlowFlag.BLOCKED)) return;
+    const [id, offset, more] = [fragmentId(view), fragmentOffset(view), hasMoreFragments(view)];
+    const datagram = this.#reassembly.add(frame, view.ipProtocol, id, offset, more);
+    const like = datagram === null ? null : this.#reassembly.like(datagram);
+    if (datagram === null || like === null) return;
+    datagram.partner = like;
+    like.partner = datagram;
+    for (const both of [datagram, like]) {
+      for (const piece of this.#reassembly.frames(both)) {
+        store.marks[piece] = store.marks[piece]! | FrameMark.MATCHED;
+        store.ack[piece] = NONE;
+      }
+    }
+  }
+
+  /** A piece of the primary that was matched leaves; with the last of them the secondary's are done with. */
+  #leavePiece(frame: number, datagram: Datagram, flow: number): void {
+    const { partner } = datagram;
+    if (!this.#reassembly.release(frame, datagram) || partner === null) return;
+    const kept = [...this.#reassembly.frames(partner)];
+    this.#reassembly.forget(partner);
+    for (const piece of kept) this.#ledger.dropSecondary(piece, flow);
+  }
+
+  #checkWhole(frame: number, datagram: Datagram, flow: number, nowMs: number): void {
+    const { store, limits } = this.#ledger;
+    const difference = this.#reassembly.difference(datagram);
+    if (difference === null || nowMs - store.atMs[difference.frame]! < limits.reorderMsMax) return;
+    const { at, own, other } = difference;
+    const reason = own.length === 0 || other.length === 0 ? 'length' : 'payload';
+    const view = this.#ledger.open(frame);
+    const [ownBytes, otherBytes] = [excerpt(own, 0, own.length), excerpt(other, 0, other.length)];
+    this.#ledger.diverge(reason, view, flow, at, ownBytes, otherBytes, nowMs);
+  }
+
   #partner(first: number, flow: number, bytes: Buffer): number {
     const isStuck = this.#ledger.buffersOnly || this.#flows.has(flow, FlowFlag.BLOCKED);
-    return isStuck ? NONE : this.#find(first, flow, bytes);
+    return isStuck ? NONE : this.#find(first, bytes);
   }
 
   /** Releases the matched datagrams at the head of the flow. */
@@ -112,6 +170,8 @@ export class DatagramComparator {
       const heldMs = nowMs - store.atMs[frame]!;
       lag.sample(heldMs);
       this.#ledger.release(this.#ledger.open(frame), flow, 'matched', heldMs);
+      const datagram = this.#reassembly.datagramOf(frame);
+      if (datagram !== null) this.#leavePiece(frame, datagram, flow);
       this.#ledger.dropFirst(frame, flow);
     }
   }
@@ -125,54 +185,34 @@ export class DatagramComparator {
   }
 
   /** The first unmatched frame of a list that is the same as what `#delimit` marked out in `bytes`. */
-  #find(first: number, flow: number, bytes: Buffer): number {
+  #find(first: number, bytes: Buffer): number {
     const { store } = this.#ledger;
     const length = this.#to - this.#from;
     let frame = first;
     for (let step = 0; frame !== NONE && step < SEARCH_FRAMES_MAX; step += 1, frame = store.next[frame]!) {
       if ((store.marks[frame]! & FrameMark.MATCHED) !== 0) continue;
       if (store.payloadBytes[frame] !== length || store.seq[frame] !== this.#tag) continue;
-      if (this.#isPiece && !this.#piecesAgree(flow, store.piece[frame]!)) continue;
       const at = store.payloadAt(frame);
       if (bytes.compare(store.buffer(frame), at, at + length, this.#from, this.#to) !== 0) continue;
-      if (this.#isPiece) this.#bindPieces(flow, store.piece[frame]!);
       return frame;
     }
     return NONE;
   }
 
-  #piecesAgree(flow: number, other: number): boolean {
-    return this.#isPrimary
-      ? this.#pairs.agree(flow, this.#piece, other, this.#isFirstPiece)
-      : this.#pairs.agree(flow, other, this.#piece, this.#isFirstPiece);
-  }
-
-  #bindPieces(flow: number, other: number): void {
-    if (this.#isPrimary) this.#pairs.bind(flow, this.#piece, other);
-    else this.#pairs.bind(flow, other, this.#piece);
-  }
-
-  /** A new epoch: the secondary's identifications are the primary's. */
-  commit(): void {
-    this.#pairs.clear();
+  /** The held and kept frames are gone, or are the client's now. */
+  clear(): void {
+    this.#reassembly.clear();
   }
 
   #describe(frame: number, view: FrameView): void {
     this.#ledger.store.describe(frame, view, this.#from, this.#to - this.#from, this.#tag);
-    this.#ledger.store.piece[frame] = this.#piece;
   }
 
   #delimit(view: FrameView): void {
     this.#tag = 0;
-    this.#isPiece = view.kind === FrameKind.FRAGMENT;
     this.#from = view.payload;
     this.#to = view.payload + view.payloadBytes;
-    if (this.#isPiece) {
-      const offset = fragmentOffset(view);
-      this.#tag = offset * 2 + (hasMoreFragments(view) ? 1 : 0);
-      this.#piece = fragmentId(view) | 0;
-      this.#isFirstPiece = offset === 0;
-    } else if (view.icmpType >= 0) {
+    if (view.icmpType >= 0) {
       this.#tag = (view.icmpType << 8) | view.icmpCode;
       this.#from = view.l4 + 4;
       this.#to = view.l3End;

@@ -38,7 +38,7 @@ export class HoldStore {
   readonly ack: Int32Array;
   readonly payloadBytes: Int32Array;
   readonly tcpFlags: Uint8Array;
-  /** Fragments: identification of the datagram. */
+  /** Fragments: the piece of the same datagram that came before. */
   readonly piece: Int32Array;
   /** Neighbours in the flow's list. */
   readonly previous: Int32Array;

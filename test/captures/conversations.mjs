@@ -3,6 +3,7 @@
  * guest (the primary's output) and one that plays the client.
  */
 import { FLOW_KEY_WORDS, writeFlowKey } from '../../dist/wire/flow-key.js';
+import { fragmentId, fragmentOffset, hasMoreFragments } from '../../dist/wire/fragment.js';
 import { FrameKind, FrameView, TcpFlag } from '../../dist/wire/frame-view.js';
 import { parseFrame } from '../../dist/wire/parse.js';
 
@@ -15,6 +16,9 @@ const KEYED = new Set([
   FrameKind.FRAGMENT,
 ]);
 const WAIVED = new Set([FrameKind.ARP, FrameKind.ND, FrameKind.GROUP_MEMBERSHIP, FrameKind.LINK_CONTROL]);
+
+/** Pieces of one datagram that are put together at most (src/compare/reassembly.ts). */
+const FRAGMENTS_MAX = 160;
 
 const words = [new Int32Array(FLOW_KEY_WORDS), new Int32Array(FLOW_KEY_WORDS)];
 
@@ -54,6 +58,10 @@ function describe(bytes, view, index) {
     windowScale: view.windowScale,
     timestampAt: view.timestamp,
     hasSack: view.sackBlocks > 0,
+    fragment:
+      view.kind === FrameKind.FRAGMENT
+        ? { id: fragmentId(view), offset: fragmentOffset(view), more: hasMoreFragments(view) }
+        : undefined,
   };
 }
 
@@ -84,6 +92,25 @@ export function readConversations(captured) {
     return frame;
   });
   return { frames, conversations: [...conversations.values()] };
+}
+
+/**
+ * Do these fragments make whole datagrams, without overlap, each ended before its identification comes round again? Else
+ * some of them rightly wait for a checkpoint, and the oracle asks only for safety.
+ */
+export function areWholeDatagrams(fragments) {
+  const open = new Map();
+  for (const { fragment, payloadBytes } of fragments) {
+    const pieces = open.get(fragment.id) ?? [];
+    pieces.push({ from: fragment.offset, to: fragment.offset + payloadBytes, more: fragment.more });
+    pieces.sort((a, b) => a.from - b.from);
+    const isChain = pieces.every((piece, index) => piece.from === (index === 0 ? 0 : pieces[index - 1].to));
+    const isEnded = pieces.every((piece, index) => piece.more === index < pieces.length - 1);
+    if (isChain && isEnded) open.delete(fragment.id);
+    else open.set(fragment.id, pieces);
+    if (pieces.length > FRAGMENTS_MAX) return false;
+  }
+  return open.size === 0;
 }
 
 /** Is there anything in it that comparing is about? */

@@ -12,7 +12,7 @@ import { verifyL4Checksum } from '../../dist/wire/checksum.js';
 import { FrameKind, FrameView } from '../../dist/wire/frame-view.js';
 import { parseFrame } from '../../dist/wire/parse.js';
 import { seqAdd, seqDiff } from '../../dist/wire/sequence.js';
-import { connectionsOf, identify } from './conversations.mjs';
+import { areWholeDatagrams, connectionsOf, identify } from './conversations.mjs';
 import { secondaryOfDatagram, secondaryOfTcp } from './secondary.mjs';
 
 /** Time between two captured frames, so that neighbours may overtake each other and no timer runs out. */
@@ -109,7 +109,9 @@ class Run {
       divergences: [],
       isChecked: isKeyed && guest.some((frame) => frame.payloadBytes > 0),
       /** Nothing is said about when its frames leave, only that they do so unchanged, in order, once at most. */
-      isLoose: conversation.key === 'uncomparable' || conversation.kind === FrameKind.FRAGMENT,
+      isLoose:
+        conversation.key === 'uncomparable' ||
+        (conversation.kind === FrameKind.FRAGMENT && !areWholeDatagrams(guest)),
       isWaived: conversation.key === 'waived',
       mayStay: guest.some((frame) => frame.bytes.length > FRAME_BYTES_MAX),
       flip: undefined,

@@ -151,46 +151,134 @@ describe('T16: fragments', () => {
   const piece = (ip: IpFields, id: number, offset: number, more: boolean, text: string): Buffer =>
     buildIp({ ...ip, id, fragment: { offset, more } }, 17, Buffer.from(text));
 
-  it('match piece by piece whatever the identification, and leave as they came', () => {
+  const whole = (ip: IpFields, id: number, data: string, cuts: readonly number[]): Buffer[] => {
+    const ends = [...cuts, data.length];
+    return ends.map((end, index) => {
+      const offset = index === 0 ? 0 : ends[index - 1]!;
+      return piece(ip, id, offset, index < cuts.length, data.slice(offset, end));
+    });
+  };
+  const hex = (frames: readonly { bytes: Buffer }[]) => frames.map(({ bytes }) => bytes.toString('hex'));
+  const TEXT = 'A datagram that is too long for one frame, by far.';
+
+  it('are put together to compare, however each VM cut them, and leave as they came', () => {
     for (const ip of [V4, V6]) {
       const harness = new Harness();
-      const own = [piece(ip, 7, 0, true, 'first...'), piece(ip, 7, 8, false, 'last')];
+      const own = whole(ip, 7, TEXT, [8, 24]);
       for (const frame of own) harness.primary(frame);
-      harness.secondary(piece(ip, 900, 0, true, 'first...'));
-      expect(harness.released).toHaveLength(1);
-      harness.secondary(piece(ip, 900, 8, false, 'last'));
-      expect(harness.released.map((frame) => frame.bytes.toString('hex'))).toEqual(
-        own.map((frame) => frame.toString('hex')),
-      );
+      const others = whole(ip, 900, TEXT, [16, 32, 40]).reverse();
+      for (const frame of others.slice(0, 3)) harness.secondary(frame);
+      expect(harness.released).toHaveLength(0);
+      harness.secondary(others[3]!);
+      expect(hex(harness.released)).toEqual(own.map((frame) => frame.toString('hex')));
+      expect(harness.comparator.keptFrames + harness.comparator.heldFrames).toBe(0);
+    }
+  });
+
+  it('for any cuts, order and interleaving of equal datagrams all leaves in order and nothing diverges', () => {
+    const cuts = fc.uniqueArray(
+      fc.integer({ min: 1, max: 6 }).map((n) => n * 8),
+      { minLength: 1, maxLength: 5 },
+    );
+    const sorted = cuts.map((list) => list.sort((a, b) => a - b));
+    const datagrams = fc.array(fc.tuple(fc.integer({ min: 0, max: 2 }), sorted, sorted), {
+      minLength: 1,
+      maxLength: 6,
+    });
+    fc.assert(
+      fc.property(datagrams, fc.infiniteStream(fc.nat(1000)), (list, choices) => {
+        const harness = new Harness();
+        const pick = (below: number): number => choices.next().value % below;
+        const shuffled = (frames: Buffer[]): Buffer[] => {
+          const left = [...frames];
+          return frames.map(() => left.splice(pick(left.length), 1)[0]!);
+        };
+        const own = shuffled(list.flatMap(([text, cut], id) => whole(V4, id, `${text}${TEXT}`, cut)));
+        const others = shuffled(
+          list.flatMap(([text, , cut], id) => whole(V4, 500 + id, `${text}${TEXT}`, cut)),
+        );
+        for (let p = 0, s = 0; p < own.length || s < others.length; ) {
+          if (s === others.length || (p < own.length && pick(2) === 0)) harness.primary(own[p++]!);
+          else harness.secondary(others[s++]!);
+        }
+        harness.pass(100);
+        expect(hex(harness.released)).toEqual(own.map((frame) => frame.toString('hex')));
+        expect(harness.comparator.keptFrames + harness.comparator.heldFrames).toBe(0);
+        expect(harness.divergences).toEqual([]);
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it('one byte that differs is told at its place in the whole, and nothing leaves before a commit', () => {
+    const harness = new Harness();
+    for (const frame of whole(V4, 7, TEXT, [8, 24])) harness.primary(frame);
+    for (const frame of whole(V4, 7, TEXT.replace('too', 'tOo'), [16])) harness.secondary(frame);
+    harness.pass(25);
+    const at = TEXT.indexOf('too') + 1;
+    expect(harness.divergences.map(({ reason, offset }) => [reason, offset])).toEqual([['payload', at]]);
+    expect(harness.released).toHaveLength(0);
+    harness.commit();
+    expect(harness.reasons).toEqual(['committed', 'committed', 'committed']);
+  });
+
+  it('that overlap, contradict their end or reach beyond 64 KiB are refused and wait for a checkpoint', () => {
+    const attacks = [
+      [
+        piece(V4, 7, 0, true, '0123456789abcdef'),
+        piece(V4, 7, 8, true, '89ABCDEF'),
+        piece(V4, 7, 16, false, 'x'),
+      ],
+      [piece(V4, 7, 8, false, '01234567'), piece(V4, 7, 16, true, '89abcdef')],
+      [
+        piece(V4, 7, 16, false, '01234567'),
+        piece(V4, 7, 0, true, '0'.repeat(16)),
+        piece(V4, 7, 24, false, 'x'),
+      ],
+      [piece(V4, 7, 0, true, '01234567'), piece(V4, 7, 65_528, false, '0'.repeat(100))],
+    ];
+    for (const [index, attack] of attacks.entries()) {
+      const harness = new Harness({ holdMsMax: 100 });
+      for (const frame of attack) {
+        harness.primary(frame);
+        harness.secondary(frame);
+      }
+      // the third is whole before its last piece contradicts it
+      expect(harness.released, `${index}`).toHaveLength(index === 2 ? 2 : 0);
+      harness.pass(200);
+      expect(harness.divergences.length, `${index}`).toBeGreaterThanOrEqual(1);
+      harness.commit();
+      expect(harness.released).toHaveLength(attack.length);
       expect(harness.comparator.keptFrames).toBe(0);
     }
   });
 
-  it('at another offset, or of another datagram, the same bytes do not match', () => {
+  it('a piece repeated byte for byte is no overlap', () => {
     const harness = new Harness();
-    harness.primary(piece(V4, 7, 0, true, 'first...'));
-    harness.secondary(piece(V4, 900, 0, true, 'first...'));
-    harness.primary(piece(V4, 7, 8, false, 'last'));
-    harness.secondary(piece(V4, 900, 16, false, 'last'));
-    harness.secondary(piece(V4, 901, 8, false, 'last'));
-    expect(harness.released).toHaveLength(1);
-    harness.secondary(piece(V4, 900, 8, false, 'last'));
-    expect(harness.released).toHaveLength(2);
+    const [first, second] = whole(V4, 7, TEXT, [8]);
+    for (const frame of [first!, first!, second!]) harness.primary(frame);
+    for (const frame of [first!, second!]) harness.secondary(frame);
+    expect(harness.released).toHaveLength(3);
+    expect(harness.comparator.keptFrames + harness.comparator.heldFrames).toBe(0);
   });
 
   it('an identification that comes round again is another datagram', () => {
     const harness = new Harness();
     for (const secondaryId of [900, 333]) {
-      for (const [offset, text] of [
-        [0, 'first...'],
-        [8, 'last'],
-      ] as const) {
-        harness.primary(piece(V4, 7, offset, offset === 0, text));
-        harness.secondary(piece(V4, secondaryId, offset, offset === 0, text));
-      }
+      for (const frame of whole(V4, 7, TEXT, [16])) harness.primary(frame);
+      for (const frame of whole(V4, secondaryId, TEXT, [24])) harness.secondary(frame);
     }
     expect(harness.released).toHaveLength(4);
     expect(harness.comparator.keptFrames).toBe(0);
+  });
+
+  it('of more datagrams than are put together at one time wait for a checkpoint', () => {
+    const harness = new Harness();
+    for (let id = 0; id < 600; id += 1) harness.primary(piece(V4, id, 0, true, '01234567'));
+    harness.pass(2000);
+    expect(harness.divergences).toHaveLength(1);
+    harness.commit();
+    expect(harness.released).toHaveLength(600);
   });
 });
 

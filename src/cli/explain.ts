@@ -41,7 +41,13 @@ export async function explainFile(path: string): Promise<string[]> {
   }
   const { frames, trouble } = readCapture(file);
   const texts = frames.flatMap(({ comment }) => {
-    const text = comment?.split('\n').slice(1).join('\n') ?? '';
+    // whoever wrote the file wrote the comments: nothing of them may command the terminal
+    const text =
+      comment
+        ?.split('\n')
+        .slice(1)
+        .join('\n')
+        .replace(/[^\P{Cc}\n]/gu, '?') ?? '';
     return text === '' ? [] : [`${text}\n`];
   });
   if (texts.length === 0) {

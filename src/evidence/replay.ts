@@ -3,10 +3,12 @@
  * for bit; with others, it tells what they would have cost. Commits happen where they were recorded, since that is
  * where the two VMs really became one.
  */
+import { z } from 'zod';
 import { Comparator } from '../compare/comparator.js';
 import { compileRules, type RuleSet } from '../compare/rules.js';
 import type { CompareLimits, Divergence } from '../compare/verdict.js';
 import type { RuleConfig } from '../config/rule-schema.js';
+import { configSchema } from '../config/schema.js';
 import { ColoError } from '../errors.js';
 import { FlowTable } from '../flow/flow-table.js';
 import { Histogram } from '../system/histogram.js';
@@ -43,6 +45,13 @@ export interface ReplayResult {
   readonly decisions: number;
 }
 
+/** A file may say anything: limits in the ranges of a configuration keep the memory within what a proxy may take. */
+const startSchema = z.object({
+  limits: configSchema.shape.compare,
+  rules: configSchema.shape.rules,
+  wallBaseMs: z.number(),
+});
+
 /** What is to be other than in the recording. */
 export interface ReplayChanges {
   readonly limits?: Partial<CompareLimits>;
@@ -55,10 +64,19 @@ export function replay(frames: readonly CapturedFrame[], changes: ReplayChanges 
   if (start?.event !== 'start') {
     throw new ColoError('COLO_ERR_CAPTURE', 'not a recording of colo-proxy: it has no start event');
   }
+  const known = startSchema.safeParse(start);
+  if (!known.success) {
+    const [issue] = known.error.issues;
+    throw new ColoError(
+      'COLO_ERR_CAPTURE',
+      `the start event is wrong: ${issue?.path.join('.')}: ${issue?.message}`,
+    );
+  }
+  const { limits, rules, wallBaseMs } = known.data;
   const player = new Player(
-    { ...start.limits, ...changes.limits },
-    compileRules(changes.rules ?? start.rules),
-    start.wallBaseMs,
+    { ...limits, ...changes.limits },
+    compileRules(changes.rules ?? rules),
+    wallBaseMs,
   );
   for (const frame of frames) player.play(frame);
   return player.result();

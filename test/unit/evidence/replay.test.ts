@@ -197,6 +197,17 @@ describe('a recording', () => {
       expect(replay(readCapture(readFileSync(join(directory, name))).frames).frames).toBeGreaterThan(0);
   });
 
+  it.each([
+    [{ limits: { flowsMax: 1e12 } }, /start event is wrong: limits.flowsMax/],
+    [{ limits: { heldBytesMax: -1 } }, /start event is wrong: limits.heldBytesMax/],
+    [{ limits: TEST_LIMITS, rules: [{}] }, /start event is wrong: rules.0/],
+    [{}, /start event is wrong/],
+  ])('hostile start events are refused: %j', (start, message) => {
+    const bytes = Buffer.from(JSON.stringify({ event: 'start', ...start }));
+    const frame = { bytes, wireBytes: bytes.length, atMs: 0, linkType: 147, source: 'event' };
+    expect(() => replay([frame])).toThrow(message);
+  });
+
   it('a foreign or missing file is refused', () => {
     expect(() => replay(readCapture(readFileSync('test/fixtures/captures/ipv6.pcap')).frames)).toThrow(
       /no start event/,

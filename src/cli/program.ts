@@ -3,6 +3,7 @@ import { Command, CommanderError, Option } from 'commander';
 import type { Config } from '../config/derive.js';
 import { addColoCompareCommand } from './colo-compare-command.js';
 import { addConfigOptions, type ConfigOptions, configFileOf, configOf } from './config-options.js';
+import { addFailoverCommands } from './failover-commands.js';
 import { addOperatorCommands } from './operator-commands.js';
 import { productVersion } from './version.js';
 
@@ -76,14 +77,15 @@ export function buildProgram(io: Io, setExitCode: (code: number) => void): Comma
   addConfigOptions(qemuArgsCommand)
     .option('--mac <ADDRESS>', "the guest's address, the same for both VMs (default: made from the name)")
     .addOption(new Option('--qemu-version <VERSION>', 'choose what fits this version, such as 7.2 or 11.1'))
+    .option('--fresh', "waits for a state, whichever seat it is: after a failover also the primary's")
     .action(
       async (
         role: 'primary' | 'secondary',
-        options: ConfigOptions & { mac?: string; qemuVersion?: string },
+        options: ConfigOptions & { mac?: string; qemuVersion?: string; fresh?: boolean },
       ) => {
         const { qemuArgs } = await import('./qemu-args.js');
-        const { mac, qemuVersion } = options;
-        const { words, hints } = qemuArgs(configOf(options, io.env), { role, mac, qemuVersion });
+        const { mac, qemuVersion, fresh = role === 'secondary' } = options;
+        const { words, hints } = qemuArgs(configOf(options, io.env), { role, mac, qemuVersion, fresh });
         for (let index = 0; index < words.length; index += 2) io.out(`${words[index]} ${words[index + 1]}\n`);
         for (const hint of hints) io.err(`# ${hint}\n`);
       },
@@ -104,6 +106,7 @@ export function buildProgram(io: Io, setExitCode: (code: number) => void): Comma
     });
 
   addOperatorCommands(program, io, setExitCode);
+  addFailoverCommands(program, io);
   addColoCompareCommand(program, setExitCode);
 
   program

@@ -9,6 +9,8 @@ export interface QemuArgsOptions {
   readonly role: 'primary' | 'secondary';
   /** Both VMs must have the same. Derived from the pair's name unless given. */
   readonly mac?: string | undefined;
+  /** Started to be loaded, not to boot. Default: as the role says at first. */
+  readonly fresh?: boolean | undefined;
   /** `7.2`, `11`: what differs between versions is chosen for it. */
   readonly qemuVersion?: string | undefined;
 }
@@ -43,7 +45,7 @@ export function qemuArgs(config: Config, options: QemuArgsOptions): QemuArgs {
     `virtio-net-pci,netdev=colo${index},mac=${laterMac(mac, index)}`,
   ]);
   words.push('-qmp', `${chardevAddress(vm.qmp)},server=on,wait=off`);
-  if (options.role === 'secondary') words.push('-incoming', 'defer');
+  if (options.fresh ?? options.role === 'secondary') words.push('-incoming', 'defer');
   return { words, hints: hintsFor(config, options, version) };
 }
 

@@ -38,6 +38,31 @@ describe('the running program', () => {
     ];
   }
 
+  it('reads its configuration anew: SIGHUP, reload, and what is wrong changes nothing', async () => {
+    const file = join(folder, 'c.yaml');
+    const http = `http: { listen: 'unix:${folder}/http.sock' }`;
+    writeFileSync(file, `${http}\n`);
+    proxy = new ProxyProcess(words('--config', file));
+    await proxy.until(
+      'the control socket',
+      () => proxy!.lines.filter((one) => one.msg === 'admin address is open').length === 2,
+    );
+    writeFileSync(file, `${http}\nlog: { level: debug }\ngate: { framesMax: 99 }\n`);
+    proxy.child.kill('SIGHUP');
+    const done = 'configuration reloaded: 1 changed; a restart is needed for gate.framesMax';
+    await proxy.until('the reload', () => proxy!.said(done));
+    writeFileSync(file, 'log: { level: loud }\n');
+    proxy.child.kill('SIGHUP');
+    await proxy.until('the refusal', () =>
+      proxy!.lines.some((one) =>
+        /^configuration not reloaded: .*c.yaml:1:15: log.level/.test(String(one.msg)),
+      ),
+    );
+    expect((await getUnix(join(folder, 'http.sock'), '/healthz')).code).toBe(200);
+    proxy.child.kill('SIGTERM');
+    expect(await proxy.exit()).toBe(0);
+  });
+
   it('waits for everything that is absent, tells so, and stops with exit code 0', async () => {
     proxy = new ProxyProcess(words('--name', 'web'));
     await proxy.until('the admin address', () => proxy!.said('admin address is open'));

@@ -48,7 +48,7 @@ describeInNamespaces('the command with taps', () => {
     expect(host.ip('-o link show colo0')).toMatch(/mtu 1400 .*master br0/);
     expect(host.run('nft', 'list', 'ruleset')).toMatch(/hook ingress device "tap0"/);
     const { body } = await getUnix(join(folder, 'http'), '/metrics');
-    expect(body).toContain('colo_proxy_link_up{side="client"} 1');
+    expect(body).toContain('colo_proxy_link_up{side="client",nic="0"} 1');
 
     proxy.child.kill('SIGTERM');
     expect(await proxy.exit()).toBe(0);

@@ -1,11 +1,18 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { holdLimits, readRecording, readRules, replayReport } from '../../../src/cli/replay.js';
 import { CaptureRing } from '../../../src/evidence/capture-ring.js';
 import { proposals } from '../../../src/evidence/learn.js';
-import { eventFrame, RECORDING_INTERFACES, RecordedComparator } from '../../../src/evidence/recorder.js';
+import { fileHeader, packetBlock } from '../../../src/evidence/pcapng-blocks.js';
+import {
+  eventFrame,
+  RECORDING_INTERFACES,
+  RecordedComparator,
+  recordedTime,
+} from '../../../src/evidence/recorder.js';
 import { replay } from '../../../src/evidence/replay.js';
 import { FlowTable } from '../../../src/flow/flow-table.js';
 import { ManualClock } from '../../../src/system/manual-clock.js';
@@ -140,6 +147,24 @@ describe('a recording', () => {
       ['primary-only', undefined],
     ]);
     expect(again).toMatchObject({ epochs: 1, checkpointsAsked: 2 });
+  });
+
+  it('gives back the times that were decided with, exactly', () => {
+    const wallBaseMs = 1_799_999_999_999;
+    fc.assert(
+      fc.property(fc.double({ min: 0, max: 1e10, noNaN: true }), (nowMs) => {
+        const used = recordedTime(nowMs);
+        const block = packetBlock({
+          interface: 0,
+          wallMs: wallBaseMs + used,
+          bytes: Buffer.alloc(4),
+          wireBytes: 4,
+        });
+        const file = Buffer.concat([fileHeader('test', RECORDING_INTERFACES), block]);
+        expect(recordedTime(readCapture(file).frames[0]!.atMs - wallBaseMs)).toBe(used);
+        expect(Math.abs(used - nowMs)).toBeLessThan(0.001);
+      }),
+    );
   });
 
   it('with other limits tells what they would have cost', async () => {

@@ -1,0 +1,28 @@
+/** T2, on the gate alone: what was shown is never taken back, whatever the secondary seems to have said. */
+import { describe, expect, it } from 'vitest';
+import { Gate, TcpGate } from '../../../src/compare/tcp-gate.js';
+import { FlowFlag, FlowState } from '../../../src/flow/flow-state.js';
+import { Guest, viewOf } from './harness.js';
+
+describe('T2: an acknowledgement that is lowered', () => {
+  it.each([
+    ['to what the secondary has', 40, 30, 40],
+    ['but never below what the client was shown', 40, 60, 60],
+  ])('goes %s', (_name, secondary, shown, expected) => {
+    const guest = new Guest(1000);
+    const state = new FlowState(1);
+    state.reset(0, 6, 0);
+    state.set(0, FlowFlag.ACKED_SECONDARY | FlowFlag.ACK_SHOWN);
+    state.scalePrimary[0] = 0;
+    state.scaleSecondary[0] = 0;
+    state.ackSecondary[0] = guest.clientIsn + secondary;
+    state.edgeSecondary[0] = guest.clientIsn + 2000;
+    state.windowSecondary[0] = 1000;
+    state.ackShown[0] = guest.clientIsn + shown;
+    const view = viewOf(guest.frame({ at: 1, data: 'x', ack: 100 }));
+    const gate = new TcpGate(state);
+    expect(gate.measure(view, 0, false)).toBe(Gate.LOWER);
+    gate.lower(view);
+    expect(view.bytes.readUInt32BE(view.l4 + 8) - guest.clientIsn).toBe(expected);
+  });
+});

@@ -371,7 +371,11 @@ export class Protection {
   coloExited(seat: Seat, reason: string): void {
     const role = this.#roleOf(seat);
     this.#with.relay.leave(role);
-    this.#steps.add('COLO_EXIT', () => this.#protectionBroke(`COLO_EXIT of the ${role}: ${reason}`));
+    this.#steps.add('COLO_EXIT', async () => {
+      if (this.#isProtecting()) return this.#protectionBroke(`COLO_EXIT of the ${role}: ${reason}`);
+      // It came under COLO only after it had been given up, and now waits, stopped, to be told what to do.
+      if (role === 'primary' && reason !== 'request') await this.primary.leaveColo();
+    });
   }
 
   /**

@@ -2,7 +2,7 @@ import { DEFAULT_CHECKPOINT_LIMITS } from '../checkpoint/limits.js';
 import { DEFAULT_COMPARE_LIMITS } from '../compare/verdict.js';
 import type { Seat } from '../dataplane/data-plane.js';
 import { type MemoryLink, memoryLinkPair } from '../link/memory-link.js';
-import { Pair, type PairLimits } from '../pair/pair.js';
+import { Pair, type PairLimits, type PairParts } from '../pair/pair.js';
 import { upstreamDialect } from '../protocol/dialect-upstream.js';
 import { type Log, silentLog } from '../system/log.js';
 import { ManualClock } from '../system/manual-clock.js';
@@ -41,6 +41,8 @@ export interface WorldOptions {
   readonly costs?: Partial<MachineCosts>;
   readonly log?: Log;
   readonly limits?: Partial<PairLimits>;
+  /** Who is asked before a promotion, and the like. */
+  readonly pair?: Partial<Pick<PairParts, 'arbiter' | 'fence' | 'protectAuto' | 'failoverAuto'>>;
   /** Bytes one direction of a VM's link may hold; what does not fit is dropped there. */
   readonly linkBytesMax?: number;
   /** How long a frame is on a link, and a message on its way to a monitor or along the migration channel. */
@@ -151,6 +153,7 @@ export class World {
       log: options.log ?? silentLog,
       limits: { ...LIMITS, ...options.limits },
       failoverAuto: true,
+      ...options.pair,
       flowSeed: this.#random.uint32() >>> 1,
     });
   }

@@ -1,0 +1,239 @@
+import { describe, expect, it } from 'vitest';
+import type { Arbiter, ClaimAnswer } from '../../../src/failover/arbiter.js';
+import { runAction } from '../../../src/pair/actions.js';
+import type { ClientTask } from '../../../src/simulation/client/task.js';
+import { GUEST_HOST } from '../../../src/simulation/stage.js';
+import { World, type WorldOptions } from '../../../src/simulation/world.js';
+
+const { ipv4, ipv6 } = GUEST_HOST;
+
+async function protectedWorld(options: WorldOptions): Promise<World> {
+  const world = new World(options);
+  await world.open();
+  await world.openSecondary();
+  expect(await world.run(20_000, () => world.pair.state === 'protected')).toBe(true);
+  return world;
+}
+
+async function finish(world: World, tasks: ClientTask[]): Promise<void> {
+  const done = await world.run(120_000, () => tasks.every((task) => task.report !== null));
+  expect(
+    tasks.map((task) => `${task.name}: ${task.report?.problem ?? (done ? 'right' : 'unfinished')}`),
+  ).toEqual(tasks.map((task) => `${task.name}: right`));
+}
+
+async function act(world: World, verb: string, args: Record<string, string> = {}): Promise<unknown> {
+  let settled = false;
+  const answer = runAction(world.pair, verb, args)
+    .catch((error: { code: string }) => error.code)
+    .finally(() => {
+      settled = true;
+    });
+  expect(await world.run(10_000, () => settled)).toBe(true);
+  return answer;
+}
+
+/** Answers every claim with what `say` gives now. */
+function arbiter(say: () => ClaimAnswer['outcome'] | 'silence'): Arbiter & { asked: string[] } {
+  const asked: string[] = [];
+  return {
+    kind: 'exec',
+    leaseMs: 0,
+    asked,
+    claim: async ({ reason, seat, generation }) => {
+      asked.push(`${reason} ${seat}`);
+      const outcome = say();
+      if (outcome === 'silence') return new Promise(() => undefined);
+      if (outcome === 'won') {
+        return { outcome, generation: generation + 1, heldUntilMs: Number.POSITIVE_INFINITY };
+      }
+      return { outcome, detail: 'as the test says' };
+    },
+    renew: async () => ({ outcome: 'unknown', detail: '' }),
+    release: async () => undefined,
+  };
+}
+
+/** Frames that left to the client since the last call. */
+function releases(world: World): () => number {
+  let count = 0;
+  world.onReleased = () => {
+    count++;
+  };
+  return () => {
+    const seen = count;
+    count = 0;
+    return seen;
+  };
+}
+
+describe('the arbiter is asked before any promotion', () => {
+  it.each(['lost', 'unknown', 'silence'] as const)(
+    '%s: the primary is dead and nothing leaves; then a yes',
+    async (no) => {
+      let word: ClaimAnswer['outcome'] | 'silence' = no;
+      const decider = arbiter(() => word);
+      const world = await protectedWorld({ seed: 21, pair: { arbiter: decider } });
+      const counter = world.client.count(ipv4, 200, 5);
+      await world.run(100);
+      world.primary.kill();
+      await world.run(1500);
+      const released = releases(world);
+      await world.run(3000);
+      expect(released()).toBe(0);
+      expect(world.pair.status().carrier).toBe('none');
+      expect(decider.asked[0]).toBe('promote-secondary secondary');
+      word = 'won';
+      await finish(world, [counter]);
+      expect(world.pair.status()).toMatchObject({ carrier: 'secondary', state: 'failed-over' });
+      await world.close();
+    },
+  );
+
+  it('the secondary is dead: what is held stays held until the arbiter says yes', async () => {
+    let word: ClaimAnswer['outcome'] = 'unknown';
+    const world = await protectedWorld({ seed: 22, pair: { arbiter: arbiter(() => word) } });
+    const counter = world.client.count(ipv4, 200, 5);
+    await world.run(100);
+    world.secondary.kill();
+    await world.run(1500);
+    const released = releases(world);
+    await world.run(2000);
+    expect(released()).toBe(0);
+    word = 'won';
+    await finish(world, [counter]);
+    expect(world.pair.status()).toMatchObject({ carrier: 'primary', state: 'failed-over', generation: 1 });
+    await world.close();
+  });
+
+  it('the fencing program must succeed, too', async () => {
+    const fence = { program: '/bin/false', msMax: 1000 };
+    const world = await protectedWorld({ seed: 23, pair: { fence } });
+    world.primary.kill();
+    const endMs = Date.now() + 1000; // the program runs in real time
+    while (Date.now() < endMs) {
+      await world.run(50);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    expect(world.pair.status().state).toBe('protected'); // nobody was promoted
+    expect(world.pair.status().failovers['primary-lost']).toBe(0);
+    await world.close();
+  });
+});
+
+describe('a lease', () => {
+  it('that runs out silences both ways; had again, the connections go on', async () => {
+    let isAnswering = true;
+    const answer = async (): Promise<ClaimAnswer> =>
+      isAnswering
+        ? { outcome: 'won', generation: 1, heldUntilMs: world.clock.now() + 900 }
+        : { outcome: 'unknown', detail: 'cut off' };
+    const lease: Arbiter = {
+      kind: 'etcd',
+      leaseMs: 1000,
+      claim: answer,
+      renew: answer,
+      release: async () => undefined,
+    };
+    const world: World = new World({ seed: 24, pair: { arbiter: lease } });
+    await world.open();
+    const counter = world.client.count(ipv4, 300, 10);
+    await world.run(1000);
+    isAnswering = false;
+    await world.run(1000);
+    const released = releases(world);
+    await world.run(2000);
+    expect(released()).toBe(0);
+    expect(world.pair.status().drops.fenced).toBeGreaterThan(0);
+    expect(world.pair.status().carrier).toBe('none');
+    isAnswering = true;
+    await finish(world, [counter]);
+    await world.close();
+  });
+});
+
+describe('a primary that is lost without having died', () => {
+  async function freeze(world: World): Promise<void> {
+    world.transport.unreachable.add('unix:/world/primary.qmp');
+    world.cut('primary-qmp');
+    await world.primary.stop();
+  }
+
+  it('takes no frames and does not answer: the secondary goes on in less than 500 ms', async () => {
+    const world = await protectedWorld({ seed: 25 });
+    const counter = world.client.count(ipv4, 200, 5);
+    await world.run(100);
+    void freeze(world);
+    expect(await world.run(500, () => world.pair.state === 'failed-over')).toBe(true);
+    world.transport.unreachable.clear(); // it wakes up: what it says is void
+    world.primary.cont();
+    await finish(world, [counter]);
+    expect(world.pair.status().carrier).toBe('secondary');
+    expect(world.pair.status().drops.void).toBeGreaterThan(0);
+    await world.close();
+  });
+
+  it('a monitor that hangs for 2 s is no failover', async () => {
+    const world = await protectedWorld({ seed: 26 });
+    const counter = world.client.count(ipv4, 500, 5);
+    await world.run(100);
+    world.transport.unreachable.add('unix:/world/primary.qmp');
+    world.cut('primary-qmp');
+    await world.run(2000);
+    world.transport.unreachable.clear();
+    await finish(world, [counter]);
+    expect(world.pair.status().failovers).toEqual({ 'primary-lost': 0, 'secondary-lost': 0 });
+    await world.close();
+  });
+});
+
+describe('what an operator asks for', () => {
+  it('switchover to and fro with the same connections', async () => {
+    const world = await protectedWorld({ seed: 27 });
+    const tasks = [world.client.count(ipv4, 400, 5), world.client.download(ipv6, 'a-3000000.bin')];
+    for (const seat of ['secondary', 'primary', 'secondary'] as const) {
+      await world.run(50);
+      expect(await act(world, 'switchover')).toMatchObject({ state: 'failed-over', carrier: seat });
+      await world.openSecondary();
+      expect(await world.run(20_000, () => world.pair.state === 'protected')).toBe(true);
+    }
+    await finish(world, tasks);
+    await world.close();
+  });
+
+  it('failover either way; without a secondary it is refused', async () => {
+    const world = await protectedWorld({ seed: 28 });
+    const counter = world.client.count(ipv4, 300, 5);
+    await world.run(50);
+    expect(await act(world, 'failover', { to: 'primary' })).toMatchObject({
+      state: 'unprotected',
+      carrier: 'primary',
+    });
+    expect(await act(world, 'failover', { to: 'secondary' })).toBe('COLO_ERR_FAILOVER');
+    expect(await act(world, 'failover', { to: 'nowhere' })).toBe('COLO_ERR_USAGE');
+    expect(await act(world, 'switchover')).toBe('COLO_ERR_CHECKPOINT');
+    await world.openSecondary();
+    expect(await world.run(20_000, () => world.pair.state === 'protected')).toBe(true);
+    expect(await act(world, 'failover', { to: 'secondary' })).toMatchObject({ carrier: 'secondary' });
+    await finish(world, [counter]);
+    await world.close();
+  });
+
+  it('protection by hand, cancelled and begun again', async () => {
+    const world = new World({ seed: 29, pair: { protectAuto: false } });
+    await world.open();
+    const counter = world.client.count(ipv4, 300, 5);
+    expect(await act(world, 'protect')).toBe('COLO_ERR_FAILOVER');
+    await world.openSecondary();
+    await world.run(1000);
+    expect(world.pair.state).toBe('unprotected');
+    expect(await act(world, 'protect')).toMatchObject({ state: 'starting' });
+    expect(await act(world, 'protect', { cancel: 'true' })).toMatchObject({ state: 'unprotected' });
+    await world.openSecondary();
+    await world.run(5000);
+    expect(await act(world, 'protect')).toMatchObject({ state: 'starting' });
+    expect(await world.run(20_000, () => world.pair.state === 'protected')).toBe(true);
+    await finish(world, [counter]);
+    await world.close();
+  });
+});

@@ -1,5 +1,6 @@
 /** What the agent can do when asked: each job takes and gives plain data. Hosts are literal addresses. */
 import { execFile } from 'node:child_process';
+import dgram from 'node:dgram';
 import fs from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
@@ -16,6 +17,7 @@ const DOWNLOAD_MS_MAX = 60_000;
 const connections = new Map();
 const downloads = new Map();
 const steadies = new Map();
+const heard = [];
 
 export const jobs = {
   /** `count` downloads, `parallel` at a time. */
@@ -158,6 +160,18 @@ export const jobs = {
       socket.write(content);
     });
   },
+
+  /** Notes every datagram "NAME NUMBER" that comes to that port. */
+  startListening({ port }) {
+    const socket = dgram.createSocket('udp4');
+    socket.on('message', (data) => {
+      const [who, number] = data.toString('latin1').split(' ');
+      heard.push([who, Number(number), performance.now()]);
+    });
+    return new Promise((resolve) => socket.bind(port, () => resolve()));
+  },
+
+  heard: () => heard,
 
   echoDatagrams,
   askDifferingDatagram,

@@ -1,6 +1,6 @@
 // `npm test`: set-up, lint, types, unit tests, then what needs root (namespaces, kernel facts, two real VMs).
 // What cannot run here is skipped loudly and counted. The last line is the sum, alone: `N passed, N failed`.
-//   node test/run.mjs [--only NAME]...     NAME: lint, types, unit, simulate, fuzz, demo, browser, package, captures, netns, qemu
+//   node test/run.mjs [--only NAME]...     NAME: lint, types, unit, simulate, fuzz, demo, browser, package, captures, netns, qemu, failover
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -25,6 +25,7 @@ const PARTS = [
   { name: 'captures', run: captures, msMax: 3 * 60_000 },
   { name: 'netns', run: netns, msMax: 8 * 60_000 },
   { name: 'qemu', run: qemu, msMax: 8 * 60_000 },
+  { name: 'failover', run: failover, msMax: 6 * 60_000 },
 ];
 
 async function lint(msMax) {
@@ -69,6 +70,26 @@ async function qemu(msMax) {
     skipped: 0,
     notes: missed.length > 0 ? missed : outcome.notes,
   };
+}
+
+/** The failover matrix in its short form, and two proxies that claim the same pair. */
+async function failover(msMax) {
+  if (!isRoot) return skip('the failover matrix needs root');
+  if (!(await hasCommand('qemu-system-x86_64'))) return skip('qemu-system-x86_64 is not installed');
+  if (!(await canMakeNamespaces())) return skip('this machine does not let root make network namespaces');
+  const json = join(OUTPUT, 'failover-short.json');
+  rmSync(json, { force: true });
+  const folder = join(ROOT, 'test', 'failover');
+  const matrixArgs = [join(folder, 'run.mjs'), '--short', '--json', json];
+  const matrix = await check('failover matrix', process.execPath, matrixArgs, msMax);
+  const brainArgs = [join(folder, 'split-brain.mjs'), '--rounds', '1'];
+  const brain = await check('split brain', process.execPath, brainArgs, msMax);
+  if (!existsSync(json)) return sum([matrix, brain]);
+  const cells = JSON.parse(readFileSync(json, 'utf8'));
+  const missed = cells.filter(({ ok }) => !ok).map(({ cell, problems }) => `${cell}: ${problems.join('; ')}`);
+  const passed = cells.length - missed.length;
+  const failed = Math.max(missed.length, matrix.failed);
+  return sum([{ passed, failed, skipped: 0, notes: missed.length > 0 ? missed : matrix.notes }, brain]);
 }
 
 /** What `npm start -- --once` plays: exit code 0 when every byte was right. */

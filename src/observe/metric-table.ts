@@ -81,6 +81,12 @@ export const METRICS: readonly (NumberMetric | HistogramMetric)[] = [
   gauge('gate_frames', 'Client frames waiting at the gate now.', (s) => s.gateFrames),
   gauge('gate_bytes', 'Bytes waiting at the gate now.', (s) => s.gateBytes),
   gauge('flows', 'Flows known now.', (s) => s.flows),
+  gauge(
+    'translated_connections',
+    'Connections translated for their clients since a failover.',
+    (s) => s.translatedConnections,
+  ),
+  gauge('arbiter_generation', "The arbiter's generation; 0 before the first claim.", (s) => s.generation),
 
   perKey('frames_released_total', 'Frames let go to the clients.', 'reason', (s) => s.framesReleased),
   perKey('released_bytes_total', 'Bytes let go to the clients.', 'reason', (s) => s.bytesReleased),

@@ -1,10 +1,12 @@
 /**
  * The failover matrix on two real QEMU VMs.
  *
- *   node test/failover/run.mjs [--short] [--cells FILTER] [--links stream|tap] [--minutes N] [--again] [--json FILE]
+ *   node test/failover/run.mjs [--short] [--cells FILTER] [--links stream|tap] [--minutes N] [--again]
+ *                             [--random N [--seed S]] [--json FILE]
  *
  * FILTER is a part of cell names (VICTIM/TRAFFIC/MOMENT), several with commas. Results are appended to one JSON file, and
  * cells that are in it are not played again unless --again says so: a long matrix may take several runs.
+ * --random: N cells drawn from all but *both*, by the seed that is printed.
  * Exit code 0: every cell played was met, or the laboratory cannot be had here; 1: a miss; 2: wrong usage.
  */
 import fs from 'node:fs';
@@ -31,6 +33,8 @@ function readOptions() {
       links: { type: 'string', default: 'stream' },
       minutes: { type: 'string', default: '55' },
       again: { type: 'boolean', default: false },
+      random: { type: 'string' },
+      seed: { type: 'string' },
       json: { type: 'string', default: path.join(CHECKOUT, 'test-output/failover.json') },
       qemu: { type: 'string', default: '7' },
     },
@@ -40,7 +44,19 @@ function readOptions() {
   return values;
 }
 
-function wantedCells({ short, cells, again }, results) {
+function randomCells(count, seed) {
+  const cells = allCells().filter(({ victim }) => victim !== 'both');
+  let state = seed;
+  const next = () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+  log(`${count} random cells, --seed ${seed}`);
+  return Array.from({ length: count }, () => cells[Math.floor(next() * cells.length)]);
+}
+
+function wantedCells({ short, cells, again, random, seed }, results) {
+  if (random) return randomCells(Number(random), seed ? Number(seed) : Math.floor(Math.random() * 2 ** 31));
   const all = allCells();
   const names = short ? SHORT_CELLS : all.map(nameOf);
   const parts = cells?.split(',');

@@ -39,7 +39,7 @@ const LOG_LIMITS = { burstLines: 20, linesPerSecond: 2 };
 /** Runs until SIGTERM or SIGINT; resolves with the exit code. Throws COLO_ERR_USAGE and COLO_ERR_LINK_URL. */
 export async function runColoCompare(options: ColoCompareOptions): Promise<number> {
   const log = createLog({ level: 'info', format: 'auto' });
-  const compare = new ColoCompare(partsOf(options, log));
+  const compare = new ColoCompare(coloComparePartsOf(options, log));
   const signal = new Promise<string>((resolve) => {
     process.once('SIGTERM', resolve);
     process.once('SIGINT', resolve);
@@ -53,7 +53,7 @@ export async function runColoCompare(options: ColoCompareOptions): Promise<numbe
   return 0;
 }
 
-function partsOf(options: ColoCompareOptions, log: Log): ColoCompareParts {
+export function coloComparePartsOf(options: ColoCompareOptions, log: Log): ColoCompareParts {
   const vnet = options.vnetHdrSupport === true;
   const wireHeader = { bytes: 10 };
   const link = (chardev: string, hasHeader = vnet): StreamLink => {

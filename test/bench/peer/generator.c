@@ -1,12 +1,12 @@
-// Drives a colo-compare (QEMU's or ours) over its four unix sockets with a window of frames outstanding, or at a fixed
-// rate, and measures what comes out. It plays both VMs and the checkpoint: at DO_CHECKPOINT it waits until both inputs
-// have been read and the output is quiet, and answers COLO_CHECKPOINT.
+// Drives a colo-compare (QEMU's or ours) over its four unix sockets with a window of frames outstanding, or
+// at a fixed rate, and measures what comes out. It plays both VMs and the checkpoint: at DO_CHECKPOINT it
+// waits until both inputs have been read and the output is quiet, and answers COLO_CHECKPOINT.
 //
 //   generator DIRECTORY PID WORKLOAD FLOWS PACKETS WINDOW PACKETS_PER_SECOND
 //
-// DIRECTORY holds the sockets primary_in, secondary_in, outdev, notify; PID is the peer, whose CPU time is read from its
-// tasks' schedstat around the measured part (the first fifth warms up). A rate of 0 means as fast as the window allows.
-// Prints one JSON object.
+// DIRECTORY holds the sockets primary_in, secondary_in, outdev, notify; PID is the peer, whose CPU time is
+// read from its tasks' schedstat around the measured part (the first fifth warms up). A rate of 0 means as
+// fast as the window allows. Prints one JSON object.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -38,7 +38,7 @@ struct workload {
   int min_payload, max_payload, cut, is_udp, diverging_per_mille;  // cut: of the secondary's segments
 };
 static const struct workload workloads[] = {
-    {"bulk", 1448, 1448, 0, 0, 0},   {"small", 64, 200, 0, 0, 0}, {"udp", 64, 64, 0, 1, 0},
+    {"bulk", 1448, 1448, 0, 0, 0},     {"small", 64, 200, 0, 0, 0}, {"udp", 64, 64, 0, 1, 0},
     {"split", 1448, 1448, 1000, 0, 0}, {"div", 64, 200, 0, 0, 10},  {"gso", 64000, 64000, 0, 0, 0},
 };
 

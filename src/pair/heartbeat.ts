@@ -1,7 +1,11 @@
+import type { Phase } from '../checkpoint/ports.js';
 import { Detector, type DetectorLimits, type Sign } from '../failover/detector.js';
 import type { Clock, Timer } from '../system/clock.js';
 import type { Pair } from './pair.js';
 import type { Vm } from './vm.js';
+
+/** Until the secondary has stopped, the primary runs. When it is frozen a checkpoint is soon asked for, and hangs. */
+const RUNNING_PHASES: ReadonlySet<Phase> = new Set(['idle', 'quiescing', 'suspending']);
 
 /** Asks today's primary whether it is there, and tells protection when the signs say that it is not. */
 export class Heartbeat {
@@ -34,9 +38,10 @@ export class Heartbeat {
 
   #look(): void {
     const { protection, coordinator, nics, primary } = this.#pair;
-    // In a checkpoint the VM is stopped on purpose, and each phase has its limit; without a survivor nobody is helped.
-    if (!protection.isProtected || coordinator.phase !== 'idle' || primary !== this.#watched) {
-      this.#watched = protection.isProtected && coordinator.phase === 'idle' ? primary : null;
+    // Later in a checkpoint the VM is stopped on purpose, and each phase has its limit; without a survivor nobody is helped.
+    const counts = protection.isProtected && RUNNING_PHASES.has(coordinator.phase);
+    if (!counts || primary !== this.#watched) {
+      this.#watched = counts ? primary : null;
       this.#detector.reset();
       return;
     }

@@ -251,11 +251,20 @@ export class Protection {
     this.#steps.add('phase limit', () => this.#protectionBroke(detail));
   }
 
-  /** Protection is over and it is not known yet who is to blame: only a dead process is a death. */
+  /**
+   * Protection is over and it is not known yet who is to blame. A dead process is a death; a primary that does not answer
+   * either has two signs against it. Whenever both answer, or it cannot be known, the primary goes on.
+   */
   async #protectionBroke(detail: string): Promise<void> {
     if (!this.#isProtecting() || this.#stopping) return;
-    if ((await this.primary.liveness()) === 'refused') return this.#vmDied(this.primary.seat);
-    const secondaryDied = (await this.secondary.liveness()) === 'refused';
+    const primary = await this.primary.liveness();
+    if (primary === 'refused') return this.#vmDied(this.primary.seat);
+    const secondary = await this.secondary.liveness();
+    if (primary === 'unknown' && secondary === 'alive' && this.isProtected) {
+      this.#log.warn({ detail }, 'the primary does not answer, and what it was asked for did not come');
+      return this.#primaryLost();
+    }
+    const secondaryDied = secondary === 'refused';
     await this.#primaryGoesOn(secondaryDied ? 'the secondary died' : detail, secondaryDied);
   }
 
@@ -285,6 +294,7 @@ export class Protection {
       this.#log.error({}, `the secondary is not promoted: ${why}; the service is down`);
       return this.#primaryGoesOn('the primary died', false);
     }
+    if (rule !== 'old-state') this.#with.relay.closeChannel('primary'); // it may hang without having died
     // The relay keeps the secondary's side open until LOADED, the secondary's own close, or its time limit.
     const [isAllowed] = await Promise.all([
       this.#with.authority.allows('promote-secondary', this.secondary.seat, this.primary.seat),

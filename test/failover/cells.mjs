@@ -2,7 +2,8 @@
  * The matrix: who dies, under which traffic, at which moment. Cells are played one after the other on one pair, so the
  * roles change seats all the time, and one connection lives through all of them.
  */
-export const VICTIMS = ['primary', 'secondary', 'proxy', 'relay', 'both'];
+/** `frozen`: the primary is stopped (SIGSTOP) without dying: no socket closes, the heartbeat alone tells. */
+export const VICTIMS = ['primary', 'secondary', 'frozen', 'proxy', 'relay', 'both'];
 export const TRAFFIC = [
   'idle',
   'download',
@@ -47,5 +48,6 @@ export const SHORT_CELLS = [
   'proxy/older/between',
   'primary/guest-opened/vmstate-loaded',
   'relay/short/checkpoint-request',
+  'frozen/download/between',
   'both/idle/between',
 ];

@@ -73,6 +73,7 @@ async function kill(rig, victim, carrier) {
     await vm.child.ended;
   };
   if (victim === 'primary') return die(rig[carrier]);
+  if (victim === 'frozen') return rig[carrier].child.kill('SIGSTOP');
   if (victim === 'secondary') return die(rig[other]);
   if (victim === 'both') return void (await Promise.all([die(rig[carrier]), die(rig[other])]));
   if (victim === 'relay') {
@@ -85,7 +86,8 @@ async function kill(rig, victim, carrier) {
 }
 
 function isOver(m, victim, before) {
-  if (victim === 'primary') return m.state === 'failed-over' && m.carrier !== before.carrier;
+  if (victim === 'primary' || victim === 'frozen')
+    return m.state === 'failed-over' && m.carrier !== before.carrier;
   if (victim === 'secondary') return m.state === 'failed-over' && m.carrier === before.carrier;
   return m.state === 'unprotected' && m.carrier === before.carrier;
 }

@@ -14,11 +14,11 @@ const NODE_MAJOR_MIN = 20;
 
 /** What the addon's build needs, each a command and a Debian package; python3 and make are for node-gyp. */
 const BUILD_TOOLS = ['g++', 'make', 'python3'];
-/** What the tests need: namespaces, isolation rules, captures, two real VMs, a browser, formatting of C++. */
+/** What the tests need: namespaces, clients, captures, two real VMs, a browser, an arbiter, shells, formatting of C++. */
 const TEST_PACKAGES = [
-  ...['iproute2', 'nftables', 'ethtool', 'iputils-ping', 'tcpdump', 'tshark', 'clang-format'],
-  ...['qemu-system-x86', 'busybox-static', 'cpio', 'kmod', 'gcc', 'libc6-dev'],
-  ...['chromium', 'fonts-dejavu-core', 'prometheus', 'tmux', 'dpkg'],
+  ...['iproute2', 'nftables', 'ethtool', 'iputils-ping', 'curl', 'socat', 'tcpdump', 'tshark'],
+  ...['qemu-system-x86', 'busybox-static', 'cpio', 'kmod', 'gcc', 'libc6-dev', 'clang-format'],
+  ...['chromium', 'fonts-dejavu-core', 'prometheus', 'etcd-server', 'tmux', 'zsh', 'fish', 'dpkg'],
 ];
 
 /** In the order of their needs. */

@@ -147,6 +147,7 @@ function survival(config: Config): Pick<PairParts, 'state' | 'arbiter' | 'fence'
   const { stateFile, arbiter, fenceProgram, fenceMsMax } = config.failover;
   const file = new StateFile(stateFile);
   const found = file.load() ?? firstState();
+  file.save(found); // what cannot be written is told now, not in the middle of a failover
   const claimant = { pair: config.name, owner: found.owner, process: `${found.owner}-${randomInt(2 ** 47)}` };
   return {
     state: { file, found },

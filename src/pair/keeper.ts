@@ -6,13 +6,19 @@ import {
   clientTranslations,
   restoreClientTranslations,
 } from '../flow/client-translations.js';
-import type { Clock, Timer } from '../system/clock.js';
+import { type Clock, sleep, type Timer } from '../system/clock.js';
 import type { Log } from '../system/log.js';
 import type { Nics } from './nics.js';
 import type { PairParts } from './parts.js';
 
 /** How often it is looked whether translated connections have ended or moved; never per connection. */
 const LOOK_EVERY_MS = 2000;
+/** Between two attempts to write a file that could not be written. */
+const RETRY_MS = 500;
+
+interface Change {
+  readonly protecting?: boolean;
+}
 
 /** Keeps the state file right: at every change of roles, and as translated connections end. */
 export class Keeper {
@@ -24,6 +30,11 @@ export class Keeper {
   readonly #log: Log;
   #saved: KeptState;
   #look: Timer | null = null;
+  #isOver = false;
+  /** The file does not know yet who carries the traffic: nothing may leave. */
+  isBehind = false;
+  /** Why the file could not be written last time, for people; empty when it could. */
+  problem = '';
 
   /** Without a file everything is forgotten with the process. */
   constructor({ state, clock, log }: PairParts, nics: Nics) {
@@ -63,12 +74,49 @@ export class Keeper {
   }
 
   stop(): void {
+    this.#isOver = true;
     this.#look?.cancel();
   }
 
-  /** On disk when it returns. A file that cannot be written is told; service comes first while this process lives. */
-  save(change: { readonly generation?: number; readonly protecting?: boolean } = {}): void {
-    this.#write({ ...this.#saved, ...change, ...this.#present() });
+  /**
+   * The roles have changed: resolves, in this turn if it can, when the file says so. Until then nothing leaves, since a
+   * restart would go on with the other VM. A file that cannot be written is tried again until it can.
+   */
+  async save(change: Change): Promise<void> {
+    this.isBehind = true;
+    while (!this.note(change)) {
+      await sleep(this.#clock, RETRY_MS);
+      if (this.#isOver) return;
+    }
+    this.isBehind = false;
+  }
+
+  /** As `save`, but what the file says already is safe, too. False: it could not be written. */
+  note(change: Change): boolean {
+    try {
+      this.mustSave(change);
+      return true;
+    } catch (error) {
+      const reason = asColoError(error, 'COLO_ERR_STATE', 'state file');
+      if (this.problem !== reason.message) this.#log.error({ code: reason.code }, reason.message);
+      this.problem = reason.message;
+      return false;
+    }
+  }
+
+  /** Throws COLO_ERR_STATE: then nothing may be begun that needs it. */
+  mustSave(change: Change): void {
+    const state = { ...this.#saved, ...change, ...this.#present() };
+    this.#file?.save(state);
+    this.#saved = state;
+    this.problem = '';
+  }
+
+  /** Written with the change of roles that follows a claim; only the first claim of a process has none. */
+  generation(generation: number): void {
+    const isFirst = this.#saved.generation === this.found.generation;
+    this.#saved = { ...this.#saved, generation };
+    if (isFirst) this.note({});
   }
 
   /** After a failover alone there is anything: the check is one comparison of what was with what is. */
@@ -76,7 +124,7 @@ export class Keeper {
     if (this.#saved.translations.length === 0) return;
     const present = this.#present();
     if (JSON.stringify(present.translations) !== JSON.stringify(this.#saved.translations)) {
-      this.#write({ ...this.#saved, ...present });
+      this.note({});
     }
   }
 
@@ -97,15 +145,5 @@ export class Keeper {
         clientTranslations(flows).map((kept: ClientTranslation) => ({ nic, ...kept })),
       ),
     };
-  }
-
-  #write(state: KeptState): void {
-    this.#saved = state;
-    try {
-      this.#file?.save(state);
-    } catch (error) {
-      const reason = asColoError(error, 'COLO_ERR_STATE', 'state file');
-      this.#log.error({ code: reason.code }, reason.message);
-    }
   }
 }

@@ -22,6 +22,11 @@ export class Nics implements EpochGate {
     return this.planes[0]!.carrier;
   }
 
+  /** Every link of the seat that is not today's primary's is up. */
+  get secondaryIsLinked(): boolean {
+    return this.planes.every(({ secondaryLeg }) => secondaryLeg.link.state === 'up');
+  }
+
   async open(): Promise<void> {
     for (const plane of this.planes) await plane.open();
   }

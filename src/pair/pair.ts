@@ -46,6 +46,7 @@ export class Pair {
   readonly #log: Log;
   readonly #narrator: Narrator;
   readonly #heartbeat: Heartbeat;
+  readonly #rightToSpeak: { readonly heldUntilMs: number };
 
   constructor(parts: PairParts) {
     this.#parts = parts;
@@ -53,7 +54,8 @@ export class Pair {
     const { clock, limits, migration } = parts;
     this.evidence = parts.evidence ?? new EvidenceLog(clock, { keptMax: EVIDENCE_KEPT_MAX }, null);
     this.#narrator = new Narrator(clock, parts.log);
-    this.authority = new Authority(parts, (generation) => this.#keeper.save({ generation }));
+    this.authority = new Authority(parts, (generation) => this.#keeper.generation(generation));
+    this.#rightToSpeak = rightToSpeak(this.authority.mandate, () => this.#keeper.isBehind);
     const planes = [parts.links, ...(parts.moreNics ?? [])].map((links, nic) => this.#dataPlane(links, nic));
     const announce = { clock, count: limits.announceCount, everyMs: limits.announceEveryMs };
     this.nics = new Nics(planes, announce);
@@ -163,6 +165,11 @@ export class Pair {
     await this.protection.failover(seat, 'switchover');
   }
 
+  /** Why the state file lags behind the roles, so that nothing leaves; empty when it does not. */
+  get stateProblem(): string {
+    return this.#keeper.isBehind ? this.#keeper.problem : '';
+  }
+
   get state(): ProtectionState {
     return this.protection.state;
   }
@@ -185,14 +192,16 @@ export class Pair {
       clock,
       limits: limits.dataPlane,
       flowSeed,
-      mandate: this.authority.mandate,
+      mandate: this.#rightToSpeak,
       ...(makeComparator === undefined
         ? {}
         : { makeComparator: (...needs) => makeComparator(nic, ...needs) }),
       events: {
         diverged: (divergence, frames) => this.#diverged(divergence, frames),
-        linkChanged: (side, state, reason) =>
-          this.#narrator.linkChanged(side, links[side].url, state, reason),
+        linkChanged: (side, state, reason) => {
+          this.#narrator.linkChanged(side, links[side].url, state, reason);
+          if (state === 'up' && side !== 'client') this.protection.linkUp();
+        },
         looped: (frames) => this.#narrator.looped(frames),
       },
     });
@@ -228,4 +237,16 @@ export class Pair {
   linkProblem(url: string): string {
     return this.#narrator.linkProblem(url);
   }
+}
+
+/** The arbiter's word, and a state file that knows who carries the traffic. */
+function rightToSpeak(
+  mandate: { readonly heldUntilMs: number },
+  isBehind: () => boolean,
+): { readonly heldUntilMs: number } {
+  return {
+    get heldUntilMs() {
+      return isBehind() ? Number.NEGATIVE_INFINITY : mandate.heldUntilMs;
+    },
+  };
 }

@@ -4,36 +4,20 @@
  * Events come from four places (QMP of both VMs, the relay, the coordinator, an operator) in any order. What changes the
  * state runs one step at a time (StepQueue), and every step looks at the state anew.
  */
-import type { Coordinator } from '../checkpoint/coordinator.js';
 import type { Phase } from '../checkpoint/ports.js';
-import type { ChannelEvent, Relay } from '../checkpoint/relay.js';
+import type { ChannelEvent } from '../checkpoint/relay.js';
 import { otherSeat, type Seat } from '../dataplane/data-plane.js';
 import { asColoError, ColoError } from '../errors.js';
 import type { ClaimReason } from '../failover/arbiter.js';
 import { primaryLostRule } from '../failover/rules.js';
 import { sleep } from '../system/clock.js';
 import type { Log } from '../system/log.js';
-import type { Authority } from './authority.js';
-import type { PairHistory } from './history.js';
 import { InitialCopy } from './initial-copy.js';
-import type { Keeper } from './keeper.js';
-import type { Nics } from './nics.js';
-import type { PairParts } from './parts.js';
+import type { Protectors } from './protectors.js';
 import type { ProtectionState } from './status.js';
 import { StepQueue } from './step-queue.js';
+import { Takeover } from './takeover.js';
 import type { Vm } from './vm.js';
-
-/** What protection is made of and acts on. */
-export interface Protectors {
-  readonly parts: PairParts;
-  readonly vms: Readonly<Record<Seat, Vm>>;
-  readonly nics: Nics;
-  readonly relay: Relay;
-  readonly coordinator: Coordinator;
-  readonly authority: Authority;
-  readonly keeper: Keeper;
-  readonly history: PairHistory;
-}
 
 /** Between two looks at a checkpoint that must end first. */
 const QUIET_LOOK_MS = 1;
@@ -43,6 +27,7 @@ export class Protection {
   readonly #with: Protectors;
   readonly #log: Log;
   readonly #steps: StepQueue;
+  readonly #takeover: Takeover;
   #state: ProtectionState = 'unprotected';
   /** The first LOADED of this secondary was committed: it may be promoted. */
   #promotable = false;
@@ -59,6 +44,7 @@ export class Protection {
     const { parts } = protectors;
     this.#log = parts.log;
     this.#steps = new StepQueue(parts.log);
+    this.#takeover = new Takeover(protectors);
     this.copy = new InitialCopy(parts);
   }
 
@@ -85,8 +71,14 @@ export class Protection {
   async stop(): Promise<void> {
     this.#stopping = true;
     this.copy.end();
+    this.#takeover.stop();
     await this.#steps.idle();
     if (this.#isProtecting()) await this.#primaryGoesOn('the proxy stops', false);
+  }
+
+  /** What a survivor was told and did not take; empty when all is well. */
+  get survivorProblem(): string {
+    return this.#takeover.problem;
   }
 
   // --- what an operator asks for ------------------------------------------------------------------------------
@@ -100,6 +92,7 @@ export class Protection {
           `no VM on the seat ${this.secondary.seat} waits for a state: start it with -incoming defer`,
         );
       }
+      if (!this.#with.nics.secondaryIsLinked) throw refusal(`a link of the ${this.secondary.seat} is not up`);
       await this.#protect();
       if (!this.#isProtecting()) throw refusal('protection could not begin: the log says why');
     });
@@ -178,14 +171,21 @@ export class Protection {
     const isIdle = this.#state === 'unprotected' || this.#state === 'failed-over';
     if (!isIdle || this.#stopping) return;
     if (!this.#secondaryFresh || !this.primary.isConnected || !this.secondary.isConnected) return;
+    // Without its link nothing could be fed to it or compared: all output would be held.
+    if (!this.#with.nics.secondaryIsLinked) return;
     this.#steps.add('protect', () => this.#protect());
+  }
+
+  /** A link of a VM has come up. */
+  linkUp(): void {
+    this.#considerProtecting();
   }
 
   async #protect(): Promise<void> {
     if (this.#isProtecting() || !this.#secondaryFresh || this.#stopping) return;
+    this.#with.keeper.mustSave({ protecting: true });
     this.#setState(this.#state === 'failed-over' ? 'resyncing' : 'starting', 'a fresh secondary is there');
     this.#secondaryFresh = false;
-    this.#with.keeper.save({ protecting: true });
     try {
       await this.copy.begin(this.primary, this.secondary);
       this.#watchCopy();
@@ -304,31 +304,14 @@ export class Protection {
     await this.#promote();
   }
 
-  /** Allowed, and the primary cannot go on: roles change, what must survive is written, then the output leaves. */
   async #promote(): Promise<void> {
     this.#promotable = false;
     this.copy.end();
-    this.#with.relay.closeChannel();
-    this.#with.nics.promoteSecondary();
-    this.#with.keeper.save({ protecting: false });
-    this.#with.nics.releaseSurvivor();
-    await this.#with.coordinator.abandon();
-    this.#with.history.failovers['primary-lost']++;
-    this.#setState('failed-over', `the VM on the seat ${this.primary.seat} carries the traffic`);
-    this.#with.nics.announce();
-    try {
-      await this.primary.leaveColo();
-    } catch (error) {
-      const reason = asColoError(error, 'COLO_ERR_QMP_COMMAND', 'x-colo-lost-heartbeat on the survivor');
-      this.#log.error({ code: reason.code }, reason.message);
-    }
-    await this.secondary.quit();
+    await this.#takeover.promote(() =>
+      this.#setState('failed-over', `the VM on the seat ${this.primary.seat} carries the traffic`),
+    );
   }
 
-  /**
-   * The primary carries the traffic alone. Before the first held frame leaves, the old secondary is void for good:
-   * channel closed, told to quit, its frames ignored; only a secondary that loads a new state may take part again.
-   */
   async #primaryGoesOn(reason: string, secondaryDied: boolean): Promise<void> {
     // A secondary that never loaded a state cannot have gone on anywhere: then there is nothing to ask.
     if (
@@ -341,20 +324,9 @@ export class Protection {
     this.#promotable = false;
     this.#secondaryFresh = false;
     this.copy.end();
-    this.#with.relay.closeChannel();
-    if (!secondaryDied) await this.secondary.quit();
-    // A guest that is down stays down: leaving COLO would run it again.
-    const leaving = this.#guestIsDown ? Promise.resolve() : this.primary.leaveColo();
-    const left = leaving.catch((error: unknown) => {
-      const problem = asColoError(error, 'COLO_ERR_QMP_COMMAND', 'x-colo-lost-heartbeat on the primary');
-      this.#log.error({ code: problem.code }, problem.message);
-    });
-    this.#with.keeper.save({ protecting: false });
-    this.#with.nics.continueOnPrimary();
-    await this.#with.coordinator.abandon();
-    if (secondaryDied) this.#with.history.failovers['secondary-lost']++;
-    this.#setState(secondaryDied ? 'failed-over' : 'unprotected', reason);
-    await left;
+    await this.#takeover.goOn({ secondaryDied, guestIsDown: this.#guestIsDown }, () =>
+      this.#setState(secondaryDied ? 'failed-over' : 'unprotected', reason),
+    );
   }
 
   /** The arbiter said no, or nothing: output has stopped, and it is asked again as long as nothing else has come. */

@@ -19,7 +19,7 @@ export function snapshot(pair: Pair, name: string): PairStatus {
   return {
     name,
     state: pair.state,
-    carrier: authority.isHeld ? carrier : 'none',
+    carrier: authority.isHeld && pair.stateProblem === '' ? carrier : 'none',
     generation: authority.mandate.generation,
     signs: pair.signs,
     copy: pair.protection.copy.progress,
@@ -111,6 +111,12 @@ function parts(pair: Pair): PartStatus[] {
     const { kind, problem, generation } = authority.mandate;
     const detail = problem || `${kind}, generation ${generation}`;
     list.push({ name: 'arbiter', ready: authority.isHeld, detail });
+  }
+  for (const [name, problem] of [
+    ['state file', pair.stateProblem],
+    ['survivor', pair.protection.survivorProblem],
+  ] as const) {
+    if (problem !== '') list.push({ name, ready: false, detail: problem });
   }
   list.push({
     name: 'protection',

@@ -36,7 +36,7 @@ export interface LinkStatus {
 export interface PartStatus {
   /**
    * `client link`, `primary link`, `secondary link` of the first interface, `client link 1` ... of the next,
-   * `primary qmp`, `secondary qmp`, `protection`.
+   * `primary qmp`, `secondary qmp`, `protection`; `arbiter`, `state file`, `survivor` where there is one to tell of.
    */
   readonly name: string;
   readonly ready: boolean;

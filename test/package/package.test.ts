@@ -1,6 +1,14 @@
 /** What users install: the npm tarball without a compiler under several Node.js versions, the .deb, its unit. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -76,13 +84,10 @@ describe('npm tarball', () => {
     expect(execFileSync(command, ['version'], { encoding: 'utf8' })).toBe(`${version}\n`);
   });
 
-  it.each([20, 22, 24])('runs the demo under Node.js %i', (major) => {
+  it.for([20, 22, 24])('runs the demo under Node.js %i', (major, { skip }) => {
     const node = nodeOf(major);
-    if (node === undefined) {
-      process.stderr.write(`SKIPPED: Node.js ${major} cannot be had from npm\n`);
-      return;
-    }
-    demo(node, entry);
+    if (node === undefined) skip(`Node.js ${major} cannot be had from npm`);
+    else demo(node, entry);
   });
 });
 

@@ -243,6 +243,10 @@ export abstract class InterfaceLink implements Link {
     for (;;) {
       const wanted = this.pump.queue.count;
       if (wanted === 0) break;
+      if (this.#handler.maySend?.() === false) {
+        this.counters.sendDrops += this.discardQueued();
+        break;
+      }
       const room = this.room(wanted);
       if (room === 0) {
         this.#retryRoom();

@@ -52,6 +52,11 @@ export interface LinkHandler {
   receive(batch: FrameBatch): void;
   /** Called on every change of state; `reason` when it was lost or could not be opened. */
   stateChanged(state: LinkState, reason?: ColoError): void;
+  /**
+   * Asked right before queued frames are handed to the kernel, also when that is long after `send` because the peer was
+   * slow. False: they are thrown away, and counted.
+   */
+  maySend?(): boolean;
 }
 
 export interface Link {

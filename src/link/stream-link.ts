@@ -247,6 +247,10 @@ export class StreamLink implements Link {
     this.#waitingToWrite = false;
     try {
       while (this.#port && queue.count > 0) {
+        if (this.#handler.maySend?.() === false) {
+          this.counters.sendDrops += this.discardQueued();
+          if (queue.count === 0) return;
+        }
         const length = queue.bytes - this.#partlyWritten;
         const written = this.#port.write(queue.slab, queue.startOffset + this.#partlyWritten, length);
         this.#written(written);

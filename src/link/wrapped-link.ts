@@ -38,6 +38,7 @@ export abstract class WrappedLink implements Link {
     return this.inner.open({
       receive: (batch) => this.received(batch),
       stateChanged: (state, reason) => handler.stateChanged(state, reason),
+      ...(handler.maySend === undefined ? {} : { maySend: () => handler.maySend!() }),
     });
   }
 

@@ -42,7 +42,7 @@ export interface WorldOptions {
   readonly log?: Log;
   readonly limits?: Partial<PairLimits>;
   /** Who is asked before a promotion, and the like. */
-  readonly pair?: Partial<Pick<PairParts, 'arbiter' | 'fence' | 'protectAuto' | 'failoverAuto'>>;
+  readonly pair?: Partial<Pick<PairParts, 'arbiter' | 'fence' | 'protectAuto' | 'failoverAuto' | 'state'>>;
   /** Bytes one direction of a VM's link may hold; what does not fit is dropped there. */
   readonly linkBytesMax?: number;
   /** How long a frame is on a link, and a message on its way to a monitor or along the migration channel. */

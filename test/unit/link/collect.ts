@@ -8,6 +8,7 @@ export class Collector implements LinkHandler {
   readonly states: LinkState[] = [];
   readonly reasons: ColoError[] = [];
   batches = 0;
+  maySend?: () => boolean;
 
   receive(batch: FrameBatch): void {
     this.batches++;

@@ -61,6 +61,28 @@ const word = (length: number): Buffer => Buffer.from([length >>> 24, length >>> 
 const framed = (text: string): Buffer => Buffer.concat([word(text.length), Buffer.from(text)]);
 
 describe('stream link', () => {
+  it('hands nothing more to the kernel once it may not send, however late the peer reads', async () => {
+    const { sockets } = await listen();
+    const { link: made, at } = await openLink(`stream:unix:${path}`);
+    await until(() => sockets.length === 1, 'the peer');
+    const bytes = Buffer.alloc(1400, 'x');
+    for (let count = 0; count < 2000; count++) made.send(bytes, 0, bytes.length, 0);
+    made.flush();
+    const handed = made.counters.framesSent;
+    expect(handed).toBeLessThan(1999); // the rest waits for a peer that does not read
+    at.maySend = () => false;
+    let arrived = 0;
+    sockets[0]!.on('data', (chunk: Buffer) => {
+      arrived += chunk.length;
+    });
+    sockets[0]!.resume();
+    await until(() => made.untaken() === 0, 'the peer has all it may have');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(arrived % (1400 + 4)).toBe(0); // no frame is cut
+    expect(arrived / (1400 + 4)).toBeLessThanOrEqual(handed + 1);
+    expect(made.counters.sendDrops).toBe(2000 - made.counters.framesSent);
+  });
+
   it.each([
     ['unix', () => `unix:${path}`],
     ['tcp', () => `tcp:127.0.0.1:${20_000 + (process.pid % 20_000)}`],

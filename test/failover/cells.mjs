@@ -2,6 +2,8 @@
  * The matrix: who dies, under which traffic, at which moment. Cells are played one after the other on one pair, so the
  * roles change seats all the time, and one connection lives through all of them.
  */
+import { WORDS } from '../qemu/lib/word-stop.mjs';
+
 /** `frozen`: the primary is stopped (SIGSTOP) without dying: no socket closes, the heartbeat alone tells. */
 export const VICTIMS = ['primary', 'secondary', 'frozen', 'proxy', 'relay', 'both'];
 export const TRAFFIC = [
@@ -15,18 +17,11 @@ export const TRAFFIC = [
   'udp',
   'ipv6',
 ];
-export const MOMENTS = [
-  'between',
-  'checkpoint-request',
-  'checkpoint-reply',
-  'vmstate-send',
-  'vmstate-received',
-  'vmstate-loaded',
-];
+export const MOMENTS = ['between', ...WORDS];
 
 export const nameOf = ({ victim, traffic, moment }) => `${victim}/${traffic}/${moment}`;
 
-/** Every cell; the short ones of each kind first, *both* last, since its pair is gone afterwards. */
+/** Every cell; *both* last, since its pair is gone afterwards. */
 export function allCells() {
   const cells = MOMENTS.flatMap((moment) =>
     TRAFFIC.flatMap((traffic) => VICTIMS.map((victim) => ({ victim, traffic, moment }))),
@@ -35,6 +30,12 @@ export function allCells() {
     ...cells.filter(({ victim }) => victim !== 'both'),
     ...cells.filter(({ victim }) => victim === 'both'),
   ];
+}
+
+/** `between`, or on which side of the proxy's own work at the word: every victim and moment has both. */
+export function whenOf({ victim, traffic, moment }) {
+  if (moment === 'between') return 'between';
+  return (VICTIMS.indexOf(victim) + TRAFFIC.indexOf(traffic)) % 2 === 0 ? 'after' : 'before';
 }
 
 /** A few that between them touch every victim, traffic and moment. */

@@ -1,7 +1,7 @@
 /**
  * Two real QEMU VMs behind the proxy, real client traffic, real deaths. See README.md.
  *
- *   node test/qemu/run.mjs [--short] [--qemu 7|11] [--links tap,stream] [--only NAME] [--accel tcg|kvm] [--json FILE]
+ *   node test/qemu/run.mjs [--short] [--qemu 7|11] [--links tap,stream] [--only NAMES] [--accel tcg|kvm] [--json FILE]
  *
  * Exit code 0: every check was met, or the laboratory cannot be had here (said loudly); 1: a miss; 2: wrong usage.
  */
@@ -16,11 +16,15 @@ import { Report } from './lib/report.mjs';
 import { missingRequirements } from './lib/requirements.mjs';
 import { Rig } from './lib/rig.mjs';
 import { RunFolder } from './lib/run-folder.mjs';
+import { WORDS } from './lib/word-stop.mjs';
 import { death } from './scenarios/death.mjs';
 import { divergence } from './scenarios/divergence.mjs';
+import { adaptive, periodic } from './scenarios/modes.mjs';
+import { twoNics } from './scenarios/nics.mjs';
+import { powerOff } from './scenarios/power-off.mjs';
 import { reboot } from './scenarios/reboot.mjs';
 import { requestLatency, soak } from './scenarios/soak.mjs';
-import { killAt, WORDS } from './scenarios/sync-points.mjs';
+import { killAt } from './scenarios/sync-points.mjs';
 import { traffic, unprotectedTraffic } from './scenarios/traffic.mjs';
 
 const FULL = {
@@ -91,6 +95,36 @@ const STORIES = {
       await reboot(rig, section);
     },
   },
+  'power-off': {
+    checkpoint: { periodMsMax: 0 },
+    rig: { qemuArgs: ['-no-shutdown'] },
+    async play(rig, section) {
+      await rig.protect();
+      await powerOff(rig, section);
+    },
+  },
+  periodic: {
+    checkpoint: { mode: 'periodic', periodicMs: 20, distanceMsMin: 20 },
+    async play(rig, section) {
+      await rig.protect();
+      await periodic(rig, section);
+    },
+  },
+  adaptive: {
+    checkpoint: { periodMsMax: 0 },
+    async play(rig, section) {
+      await rig.protect();
+      await adaptive(rig, section);
+    },
+  },
+  'two-nics': {
+    checkpoint: { periodMsMax: 20, distanceMsMin: 20 },
+    rig: { twoNics: true },
+    async play(rig, section) {
+      await rig.protect();
+      await twoNics(rig, section);
+    },
+  },
   soak: {
     checkpoint: { periodMsMax: 20, distanceMsMin: 20 },
     async play(rig, section, sizes) {
@@ -105,28 +139,21 @@ const STORIES = {
       await requestLatency(rig, section, sizes);
     },
   },
-  // The secondary is replaced after each death; a primary can die once.
-  'secondary-at-words': {
+  // Roles change seats with each death of a primary.
+  words: {
     checkpoint: { periodMsMax: 0, distanceMsMin: 0 },
+    rig: { holdWords: true },
     async play(rig, section) {
       for (const word of WORDS) {
-        await rig.protect();
-        await killAt(rig, section, 'secondary', word);
+        for (const when of ['before', 'after']) {
+          for (const victim of ['secondary', 'primary']) {
+            await rig.protect();
+            await killAt(rig, section, victim, word, when);
+          }
+        }
       }
     },
   },
-  ...Object.fromEntries(
-    WORDS.map((word) => [
-      `primary-at-${word}`,
-      {
-        checkpoint: { periodMsMax: 0, distanceMsMin: 0 },
-        async play(rig, section) {
-          await rig.protect();
-          await killAt(rig, section, 'primary', word);
-        },
-      },
-    ]),
-  ),
 };
 const LINK_KINDS = ['tap', 'stream'];
 /** The short form plays each story once. */
@@ -134,6 +161,7 @@ const SHORT_PLAN = [
   ['tap', 'traffic'],
   ['stream', 'primary-dies'],
   ['tap', 'secondary-dies'],
+  ['stream', 'soak'],
 ];
 
 const log = (text) => console.log(text);
@@ -157,15 +185,16 @@ function readOptions() {
   if (!['tcg', 'kvm'].includes(values.accel)) refuse(`--accel ${values.accel}: expected tcg or kvm`);
   if (!links.every((kind) => LINK_KINDS.includes(kind)))
     refuse(`--links ${values.links}: expected tap,stream`);
-  if (values.only && !STORIES[values.only])
-    refuse(`--only ${values.only}: expected ${Object.keys(STORIES).join(', ')}`);
-  return { ...values, links };
+  const only = values.only?.split(',');
+  const unknown = only?.find((name) => !STORIES[name]);
+  if (unknown !== undefined) refuse(`--only ${unknown}: expected ${Object.keys(STORIES).join(', ')}`);
+  return { ...values, links, only };
 }
 
 function planOf({ short, links, only }) {
   const all = links.flatMap((kind) => Object.keys(STORIES).map((story) => [kind, story]));
   const wanted = short && !only ? SHORT_PLAN.filter(([kind]) => links.includes(kind)) : all;
-  return wanted.filter(([, story]) => !only || story === only);
+  return wanted.filter(([, story]) => !only || only.includes(story));
 }
 
 function skip(missing) {
@@ -178,8 +207,15 @@ function skip(missing) {
 
 async function playStory(runFolder, report, laboratory, [linkKind, story], sizes) {
   const section = report.forLinks(linkKind);
-  const { checkpoint, play } = STORIES[story];
-  const rig = new Rig({ runFolder, name: story, linkKind, checkpoint, ...laboratory });
+  const { checkpoint, play, rig: options } = STORIES[story];
+  const rig = new Rig({
+    runFolder,
+    name: story,
+    linkKind,
+    config: { checkpoint },
+    ...options,
+    ...laboratory,
+  });
   log(`\n${linkKind} links, ${story}: ${path.relative(CHECKOUT, rig.logs)}`);
   try {
     await rig.startUnprotected();

@@ -111,7 +111,8 @@ export const jobs = {
     const steady = steadies.get(name);
     steady.stopped = true;
     await steady.ended;
-    return { answered: steady.answered, gapMsMax: steady.gap.msMax, error: steady.error };
+    const { gap, answered, error } = steady;
+    return { answered, gapMsMax: gap.msMax, gapEndedAtMs: gap.endedAtMs, error };
   },
 
   /** Connections that each carry one echo and end. */
@@ -209,6 +210,21 @@ export const jobs = {
     return { lines, fromPort };
   },
 
+  /** The guest opens a connection to us that stays: each request is answered by `echo REQUEST`. */
+  async openFromGuest({ name, host, ownAddress, msMax = 30_000 }) {
+    const server = net.createServer();
+    await new Promise((resolve) => server.listen(0, ownAddress, resolve));
+    const accepted = new Promise((resolve) => server.once('connection', resolve));
+    const control = await LineConnection.open(host, undefined, msMax);
+    const ended = control.ask(`dial ${ownAddress} ${server.address().port} 0`, 2 ** 31 - 1);
+    const failed = ended.then((text) => Promise.reject(new Error(`the guest says ${text}`)));
+    failed.catch(() => {}); // it ends with the laboratory
+    const socket = await Promise.race([accepted, failed]);
+    server.close();
+    await greeting(socket, msMax);
+    connections.set(name, new LineConnection(socket));
+  },
+
   /** What the kernel counted on an interface of this namespace (proc(5), /proc/net/dev). */
   interfaceCounters({ name }) {
     const line = fs
@@ -236,8 +252,8 @@ export const jobs = {
   },
 };
 
-async function talkWithGuest(socket, lines, msMax) {
-  const greeting = new Promise((resolve, reject) => {
+async function greeting(socket, msMax) {
+  const text = await new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error('no greeting from the guest')), msMax);
     socket.once('data', (data) => {
       clearTimeout(timer);
@@ -245,7 +261,11 @@ async function talkWithGuest(socket, lines, msMax) {
     });
     socket.once('error', reject);
   });
-  if ((await greeting) !== 'hello from the guest\n') throw new Error(`unexpected greeting ${await greeting}`);
+  if (text !== 'hello from the guest\n') throw new Error(`unexpected greeting ${text}`);
+}
+
+async function talkWithGuest(socket, lines, msMax) {
+  await greeting(socket, msMax);
   const connection = new LineConnection(socket);
   for (let i = 0; i < lines; i++) {
     const answer = await connection.ask(`line ${i}`, msMax);

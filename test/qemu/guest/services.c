@@ -8,6 +8,7 @@
  *   udp 9     answers "REQUEST RANDOM\n": differs between the VMs
  *   tcp 80    HTTP: /1m.bin, /64k.bin, /bytes/LENGTH/SEED; no Date header, nothing that depends on a clock
  *   tcp 8000  lines: inc -> counter=N; get -> counter=N; rand -> rand=RANDOM: differs between the VMs;
+ *             poweroff, reboot: the guest does, at once
  *             dial ADDRESS PORT LOCALPORT -> the guest connects there (LOCALPORT 0: an ephemeral one),
  * greets, echoes every line until the peer closes, then answers dialed=LINES or dial-failed=ERRNO
  *
@@ -28,6 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/reboot.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -193,6 +195,12 @@ static void answer_line(struct connection *c) {
     differing_text(random);
     printf("rand=%s\n", random);
     snprintf(text, sizeof text, "rand=%s\n", random);
+  } else if (!strcmp(c->line, "poweroff")) {
+    reboot(RB_POWER_OFF);
+    return;
+  } else if (!strcmp(c->line, "reboot")) {
+    reboot(RB_AUTOBOOT);
+    return;
   } else if (sscanf(c->line, "dial %63s %u %u", address, &port, &local_port) == 3) {
     start_dial(c, address, port, local_port);
     return;

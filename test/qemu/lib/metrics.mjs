@@ -25,6 +25,24 @@ export class Metrics {
       .reduce((total, { value }) => total + value, 0);
   }
 
+  /**
+   * A quantile of what a histogram has counted since `before`, linear within its bucket; NaN when nothing was.
+   * @param {Metrics} before @param {number} share of 1
+   */
+  quantileSince(before, name, share) {
+    const bucket = (metrics, le) => metrics.sum(`${name}_bucket`, { le });
+    const bounds = this.#samples
+      .filter((sample) => sample.name === `colo_proxy_${name}_bucket`)
+      .map(({ labels }) => labels.le);
+    const counts = bounds.map((le) => bucket(this, le) - bucket(before, le));
+    const wanted = share * counts.at(-1);
+    const index = counts.findIndex((count) => count > 0 && count >= wanted);
+    if (index < 0) return Number.NaN;
+    const [low, high] = [Number(bounds[index - 1] ?? 0), Number(bounds[index].replace('+Inf', 'Infinity'))];
+    const below = counts[index - 1] ?? 0;
+    return Number.isFinite(high) ? low + ((high - low) * (wanted - below)) / (counts[index] - below) : low;
+  }
+
   /** The label value for which a one-of-many gauge is 1. */
   current(name, label) {
     const sample = this.#samples.find((one) => one.name === `colo_proxy_${name}` && one.value === 1);

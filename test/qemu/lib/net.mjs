@@ -6,6 +6,13 @@ export const CLIENT = { ipv4: '10.77.0.1', ipv6: 'fd77::1' };
 /** Host's end of the veth pair. */
 export const CLIENT_VETH = 'vclient';
 export const BRIDGE = 'br0';
+/** A second network, for VMs with two interfaces. */
+export const SECOND = {
+  guest: { ipv4: '10.78.0.10', ipv6: 'fd78::10' },
+  client: { ipv4: '10.78.0.1', ipv6: 'fd78::1', interface: 'eth1' },
+  veth: 'vclient1',
+  bridge: 'br1',
+};
 
 export class Network {
   /** @param {string} runId short: part of the namespaces' names */
@@ -19,21 +26,30 @@ export class Network {
       await run('ip', ['netns', 'add', namespace]);
       await run('ip', ['-n', namespace, 'link', 'set', 'lo', 'up']);
     }
-    const peer = ['peer', 'name', 'eth0', 'netns', this.client];
-    await run('ip', ['-n', this.host, 'link', 'add', CLIENT_VETH, 'type', 'veth', ...peer]);
-    await this.inHost(['sysctl', '-qw', `net.ipv6.conf.${CLIENT_VETH}.disable_ipv6=1`]);
-    await run('ip', ['-n', this.client, 'addr', 'add', `${CLIENT.ipv4}/24`, 'dev', 'eth0']);
-    await run('ip', ['-n', this.client, 'addr', 'add', `${CLIENT.ipv6}/64`, 'dev', 'eth0', 'nodad']);
-    await run('ip', ['-n', this.client, 'link', 'set', 'eth0', 'up']);
-    await run('ip', ['-n', this.host, 'link', 'set', CLIENT_VETH, 'up']);
+    await this.#createPath(CLIENT_VETH, { ...CLIENT, interface: 'eth0' });
+  }
+
+  createSecond() {
+    return this.#createPath(SECOND.veth, SECOND.client);
+  }
+
+  async #createPath(veth, client) {
+    const device = client.interface;
+    const peer = ['peer', 'name', device, 'netns', this.client];
+    await run('ip', ['-n', this.host, 'link', 'add', veth, 'type', 'veth', ...peer]);
+    await this.inHost(['sysctl', '-qw', `net.ipv6.conf.${veth}.disable_ipv6=1`]);
+    await run('ip', ['-n', this.client, 'addr', 'add', `${client.ipv4}/24`, 'dev', device]);
+    await run('ip', ['-n', this.client, 'addr', 'add', `${client.ipv6}/64`, 'dev', device, 'nodad']);
+    await run('ip', ['-n', this.client, 'link', 'set', device, 'up']);
+    await run('ip', ['-n', this.host, 'link', 'set', veth, 'up']);
   }
 
   /** A bridge in the host namespace with the clients on it. */
-  async createBridge() {
-    await run('ip', ['-n', this.host, 'link', 'add', BRIDGE, 'type', 'bridge', 'forward_delay', '0']);
-    await this.inHost(['sysctl', '-qw', `net.ipv6.conf.${BRIDGE}.disable_ipv6=1`]);
-    await run('ip', ['-n', this.host, 'link', 'set', BRIDGE, 'up']);
-    await run('ip', ['-n', this.host, 'link', 'set', CLIENT_VETH, 'master', BRIDGE]);
+  async createBridge(bridge = BRIDGE, veth = CLIENT_VETH) {
+    await run('ip', ['-n', this.host, 'link', 'add', bridge, 'type', 'bridge', 'forward_delay', '0']);
+    await this.inHost(['sysctl', '-qw', `net.ipv6.conf.${bridge}.disable_ipv6=1`]);
+    await run('ip', ['-n', this.host, 'link', 'set', bridge, 'up']);
+    await run('ip', ['-n', this.host, 'link', 'set', veth, 'master', bridge]);
   }
 
   /** A TAP on that bridge: a guest's link without a proxy. */

@@ -4,8 +4,9 @@ import path from 'node:path';
 import { Child } from './child.mjs';
 import { run, until } from './command.mjs';
 import { Metrics } from './metrics.mjs';
-import { BRIDGE, CLIENT_VETH, GUEST } from './net.mjs';
-import { PROXY } from './paths.mjs';
+import { BRIDGE, CLIENT_VETH, GUEST, SECOND } from './net.mjs';
+import { LAB, PROXY } from './paths.mjs';
+import { WordStop } from './word-stop.mjs';
 
 const HTTP_LISTEN = '127.0.0.1:9120';
 
@@ -17,28 +18,37 @@ export class ProxyUnderTest {
    * @param {string} options.sockets
    * @param {string} options.namespace
    * @param {import('./agent.mjs').Agent} options.hostAgent asks its HTTP endpoints
-   * @param {object} options.checkpoint the part of the configuration
+   * @param {object} options.config parts of the configuration beside links and paths
+   * @param {boolean} [options.holdWords] it can be stopped at a sync-point
+   * @param {boolean} [options.twoNics] the VMs have two network interfaces
    */
-  constructor({ linkKind, directory, sockets, namespace, hostAgent, checkpoint }) {
+  constructor({ linkKind, directory, sockets, namespace, hostAgent, config, holdWords = false, twoNics }) {
     this.configFile = path.join(directory, 'colo-proxy.yaml');
     this.logFile = path.join(directory, 'proxy.log');
     this.namespace = namespace;
     this.hostAgent = hostAgent;
-    fs.writeFileSync(this.configFile, JSON.stringify(configOf(linkKind, sockets, checkpoint), null, 2));
+    this.wordsSocket = holdWords ? path.join(sockets, 'words.sock') : undefined;
+    fs.writeFileSync(this.configFile, JSON.stringify(configOf(linkKind, sockets, config, twoNics), null, 2));
   }
 
   start() {
+    const { wordsSocket } = this;
+    const hook = wordsSocket === undefined ? [] : ['--import', path.join(LAB, 'shim/hold-words.mjs')];
+    if (wordsSocket !== undefined) fs.rmSync(wordsSocket, { force: true });
     const command = [
-      'ip',
-      'netns',
-      'exec',
-      this.namespace,
-      process.execPath,
-      PROXY,
-      '--config',
-      this.configFile,
+      ...['ip', 'netns', 'exec', this.namespace],
+      ...['env', `COLO_TEST_WORDS_SOCKET=${wordsSocket ?? ''}`],
+      ...[process.execPath, ...hook, PROXY, '--config', this.configFile],
     ];
     this.child = new Child('proxy', command, { logFile: this.logFile });
+  }
+
+  /**
+   * @param {string} word of lib/word-stop.mjs
+   * @param {'before' | 'after'} when
+   */
+  stopAt(word, when) {
+    return WordStop.arm(this.wordsSocket, word, when);
   }
 
   /** The QEMU arguments that the proxy itself proposes for its configuration. */
@@ -99,27 +109,35 @@ export class ProxyUnderTest {
   }
 }
 
-function configOf(linkKind, sockets, checkpoint) {
-  const links =
-    linkKind === 'tap'
-      ? {
-          primary: { link: 'packet:tap0', createTap: true },
-          secondary: { link: 'packet:tap1', createTap: true },
-          client: { link: 'tap:colo0', bridge: BRIDGE },
-        }
-      : {
-          primary: { link: `stream:unix:${sockets}/primary.net` },
-          secondary: { link: `stream:unix:${sockets}/secondary.net` },
-          client: { link: `packet:${CLIENT_VETH}` },
-        };
+function configOf(linkKind, sockets, config, twoNics) {
+  const [primary, secondary, client] = linksOf(linkKind, sockets, '', BRIDGE, CLIENT_VETH);
   return {
     name: 'lab',
-    ...links,
+    primary: { link: primary, ...(linkKind === 'tap' ? { createTap: true } : {}) },
+    secondary: { link: secondary, ...(linkKind === 'tap' ? { createTap: true } : {}) },
+    client: { link: client, ...(linkKind === 'tap' ? { bridge: BRIDGE } : {}) },
+    ...(twoNics ? { nics: [secondNic(linkKind, sockets)] } : {}),
     runtime: { directory: sockets },
-    checkpoint,
+    ...config,
     http: { listen: HTTP_LISTEN },
     log: { level: 'debug', format: 'json' },
   };
+}
+
+function secondNic(linkKind, sockets) {
+  const [primary, secondary, client] = linksOf(linkKind, sockets, 'b', SECOND.bridge, SECOND.veth);
+  return { primary, secondary, client, createTap: linkKind === 'tap' };
+}
+
+/** Of the VM on the seat `primary`, of the one on `secondary`, of the clients. */
+function linksOf(linkKind, sockets, suffix, bridge, veth) {
+  return linkKind === 'tap'
+    ? [`packet:tap0${suffix}`, `packet:tap1${suffix}`, `tap:colo0${suffix},bridge=${bridge}`]
+    : [
+        `stream:unix:${sockets}/primary${suffix}.net`,
+        `stream:unix:${sockets}/secondary${suffix}.net`,
+        `packet:${veth}`,
+      ];
 }
 
 /** Words as a POSIX shell would split them: quotes, backslashes at line ends. */

@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import { Agent } from './agent.mjs';
 import { sleep, until } from './command.mjs';
-import { Network } from './net.mjs';
+import { Network, SECOND } from './net.mjs';
 import { ProxyUnderTest } from './proxy.mjs';
 import { Vm } from './vm.mjs';
 
@@ -23,7 +23,10 @@ export class Rig {
    * @param {import('./qemu.mjs').Qemu} options.qemu
    * @param {'tcg' | 'kvm'} options.accelerator
    * @param {{kernel: string, initrd: string}} options.image
-   * @param {object} options.checkpoint
+   * @param {object} options.config parts of the proxy's configuration beside links and paths
+   * @param {boolean} [options.holdWords] the proxy can be stopped at a sync-point
+   * @param {string[]} [options.qemuArgs] more arguments of each VM
+   * @param {boolean} [options.twoNics] the VMs have two network interfaces, on two networks
    */
   constructor(options) {
     this.options = options;
@@ -36,10 +39,12 @@ export class Rig {
 
   /** Network, agents, proxy and the primary: its guest serves, unprotected. */
   async startUnprotected() {
-    const { linkKind, checkpoint } = this.options;
+    const { linkKind, config, holdWords, twoNics } = this.options;
     this.atEnd(() => this.network.remove());
     await this.network.create();
     if (linkKind === 'tap') await this.network.createBridge();
+    if (twoNics) await this.network.createSecond();
+    if (twoNics && linkKind === 'tap') await this.network.createBridge(SECOND.bridge, SECOND.veth);
 
     this.client = new Agent('client-agent', this.network.client, this.logs);
     this.atEnd(() => this.client.stop());
@@ -48,7 +53,10 @@ export class Rig {
 
     const namespace = this.network.host;
     const { logs: directory, sockets } = this;
-    this.proxy = new ProxyUnderTest({ linkKind, directory, sockets, namespace, hostAgent, checkpoint });
+    this.proxy = new ProxyUnderTest({
+      ...{ linkKind, directory, sockets, namespace, hostAgent, config },
+      ...{ holdWords, twoNics },
+    });
     this.proxy.start();
     this.atEnd(() => this.proxy.stop());
     await this.proxy.until('its metrics', PROXY_START_MS_MAX, (metrics) => metrics.state);
@@ -62,11 +70,19 @@ export class Rig {
 
   /** A fresh secondary comes, on the seat that today's primary leaves free; the proxy protects the pair by itself. */
   async protect() {
-    const seat = (await this.proxy.metrics()).carrier === 'secondary' ? 'primary' : 'secondary';
+    const { secondary: seat } = await this.roles();
     const name = this.#secondaries++ === 0 ? seat : `${seat}-again-${this.#secondaries}`;
     await this[seat]?.stop();
     this[seat] = await this.#startVm(seat, name, ['-incoming', 'defer']);
     return this.proxy.until('protected', PROTECT_MS_MAX, (metrics) => metrics.state === 'protected');
+  }
+
+  /** Which seat holds today's primary, and which the other VM. */
+  async roles() {
+    const { carrier } = await this.proxy.metrics();
+    return carrier === 'secondary'
+      ? { primary: 'secondary', secondary: 'primary' }
+      : { primary: 'primary', secondary: 'secondary' };
   }
 
   /**
@@ -110,9 +126,9 @@ export class Rig {
   }
 
   async #startVm(seat, name, incoming) {
-    const { qemu, accelerator, image } = this.options;
+    const { qemu, accelerator, image, qemuArgs = [] } = this.options;
     const proposed = await this.proxy.qemuArgs(seat, qemu.version);
-    const extraArgs = proposed.includes('-incoming') ? proposed : [...proposed, ...incoming];
+    const extraArgs = [...qemuArgs, ...proposed, ...(proposed.includes('-incoming') ? [] : incoming)];
     const { logs: directory, sockets } = this;
     const vm = new Vm({
       name,

@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { Child } from './child.mjs';
 import { until } from './command.mjs';
-import { GUEST } from './net.mjs';
+import { GUEST, SECOND } from './net.mjs';
 import { Monitor } from './qmp.mjs';
 
 const BOOT_MS_MAX = 120_000;
@@ -26,7 +26,11 @@ export class Vm {
     this.name = name;
     this.serialFile = path.join(directory, `${name}.serial`);
     this.monitorPath = path.join(sockets, `${name}.lab.qmp`);
-    const kernelLine = `console=ttyS0 quiet panic=0 lab.ipv4=${GUEST.ipv4}/24 lab.ipv6=${GUEST.ipv6}/64`;
+    const addresses = [
+      `lab.ipv4=${GUEST.ipv4}/24 lab.ipv6=${GUEST.ipv6}/64`,
+      `lab.second.ipv4=${SECOND.guest.ipv4}/24 lab.second.ipv6=${SECOND.guest.ipv6}/64`,
+    ];
+    const kernelLine = `console=ttyS0 quiet panic=0 ${addresses.join(' ')}`;
     const args = [
       ...['-name', name, '-machine', 'pc', '-accel', accelerator, '-smp', '1', '-m', qemu.memory],
       ...['-cpu', accelerator === 'kvm' ? 'host' : 'qemu64'],

@@ -67,6 +67,18 @@ export async function soak(rig, section, sizes) {
   const damage = rig.damage();
   point.expect('no guest panics', damage.length === 0, damage.join('; ') || 'both run on');
   figures(point, rig, checkpoints);
+  expectHoldTime(point, before.metrics, after.metrics);
+}
+
+function expectHoldTime(point, before, after) {
+  const [p50, p99] = [0.5, 0.99].map((share) =>
+    after.quantileSince(before, 'release_latency_seconds', share),
+  );
+  const text = `p50 ${(p50 * 1000).toFixed(1)} ms, p99 ${(p99 * 1000).toFixed(1)} ms`;
+  point.expect('a released frame was held for', Number.isFinite(p99), text, {
+    holdMsP50: p50 * 1000,
+    holdMsP99: p99 * 1000,
+  });
 }
 
 /** A divergence now and then, with time between: what the proxy itself adds before REQUEST is on the wire. */

@@ -1,35 +1,33 @@
-/** `kill -9` of either VM as one word of the checkpoint protocol passes: every connection goes on. */
-import { closeSync, openSync, readSync, statSync } from 'node:fs';
+/** Point 6: `kill -9` of either VM exactly at one word of the checkpoint protocol: every connection goes on. */
 import { GUEST } from '../lib/net.mjs';
 
-export const WORDS = [
-  'checkpoint-request',
-  'checkpoint-reply',
-  'vmstate-send',
-  'vmstate-received',
-  'vmstate-loaded',
-];
 const FAILOVER_MS_MAX = 30_000;
-const WORD_MS_MAX = 20_000;
 
-/** The pair is protected; afterwards the other VM carries the traffic alone. */
-export async function killAt(rig, section, victim, word) {
-  const point = section.at(`6 ${victim} at ${word}`);
+/**
+ * The pair is protected; afterwards the other VM carries the traffic alone.
+ * @param {'primary' | 'secondary'} victim its role, whichever seat it has
+ * @param {'before' | 'after'} when the proxy has done what belongs to the word; its receiver has not got it
+ */
+export async function killAt(rig, section, victim, word, when) {
+  const point = section.at(`6 ${victim}, ${when} ${word}`);
   const { client } = rig;
-  const name = `${victim}-${word}`;
+  const name = `${victim}-${when}-${word}`;
+  const seats = await rig.roles();
+  const survivor = seats[victim === 'primary' ? 'secondary' : 'primary'];
   await client.do('openConnection', { name, host: GUEST.ipv4 });
   const { value } = await client.do('increment', { name, count: 5 });
   await client.do('startSteady', { name, host: GUEST.ipv6 });
-  const quiet = await rig.proxy.metrics();
-  const failovers = quiet.sum('failovers_total');
+  const failovers = (await rig.proxy.metrics()).sum('failovers_total');
 
   // The answer differs between the VMs: it waits for the checkpoint that the VM dies in.
-  const differing = client.do('askDifferingDatagram', { host: GUEST.ipv4, tag: name }).catch(() => undefined);
-  await wordPasses(rig.proxy.logFile, word);
-  rig[victim].kill();
-  await rig[victim].child.ended;
+  const stop = await rig.proxy.stopAt(word, when);
+  const differing = client.do('askDifferingDatagram', { host: GUEST.ipv4, tag: name });
+  differing.catch(() => {}); // told below
+  const phase = await stop.held;
+  rig[seats[victim]].kill();
+  await rig[seats[victim]].child.ended;
+  stop.pass();
 
-  const survivor = victim === 'primary' ? 'secondary' : 'primary';
   await point.job(
     'the other carries the traffic',
     rig.proxy.until(
@@ -39,7 +37,7 @@ export async function killAt(rig, section, victim, word) {
     ),
     (m) => ({
       ok: m.sum('failovers_total') === failovers + 1,
-      seen: `${m.text('failovers_total')}; the proxy was in phase ${phaseAtDeath(rig)}`,
+      seen: `killed in phase ${phase}; ${m.text('failovers_total')}`,
     }),
   );
   await point.job('the connection goes on', client.do('increment', { name, count: 5 }), (result) => ({
@@ -51,10 +49,11 @@ export async function killAt(rig, section, victim, word) {
     seen: steady.error ?? `longest silence ${steady.gapMsMax.toFixed(0)} ms`,
   }));
   await client.do('closeConnection', { name });
-  await differing;
+  await point.job('the datagram that differed is answered', differing, () => ({ ok: true, seen: 'once' }));
+  const { monitor } = rig[survivor];
   const [{ status }, { mode }] = await Promise.all([
-    rig[survivor].monitor.execute('query-status'),
-    rig[survivor].monitor.execute('query-colo-status'),
+    monitor.execute('query-status'),
+    monitor.execute('query-colo-status'),
   ]);
   point.expect(
     'the survivor runs alone',
@@ -63,30 +62,4 @@ export async function killAt(rig, section, victim, word) {
   );
   const damage = rig[survivor].damage();
   point.expect('and is well', damage.length === 0, damage.join('; ') || 'no panic');
-}
-
-/** Looks at what the proxy writes from now on, as often as can be. */
-export async function wordPasses(logFile, word) {
-  const file = openSync(logFile, 'r');
-  let at = statSync(logFile).size;
-  let text = '';
-  const chunk = Buffer.alloc(65_536);
-  const endAtMs = performance.now() + WORD_MS_MAX;
-  try {
-    while (performance.now() < endAtMs) {
-      const count = readSync(file, chunk, 0, chunk.length, at);
-      at += count;
-      text = text.slice(-1000) + chunk.toString('latin1', 0, count);
-      if (text.includes(`"word":"${word}"`)) return;
-      if (count === 0) await new Promise((resolve) => setImmediate(resolve));
-    }
-  } finally {
-    closeSync(file);
-  }
-  throw new Error(`${word} did not pass within ${WORD_MS_MAX} ms`);
-}
-
-function phaseAtDeath(rig) {
-  const phases = [...rig.proxy.child.logText().matchAll(/"phase":"([a-z]+)"[^\n]*(?:died|not completed)/g)];
-  return phases.at(-1)?.[1] ?? 'idle';
 }

@@ -1,0 +1,48 @@
+/**
+ * Preloaded into the proxy under test (`node --import`): stops the relay at one sync-point, so that a test can kill
+ * something exactly there. A test writes `hold WORD before|after` to the socket at $COLO_TEST_WORDS_SOCKET: before or
+ * after the proxy has done what belongs to the word, and in both cases before its receiver gets it. `held WORD PHASE`
+ * comes back when it is there; `go`, or the end of the connection, lets it pass. The proxy itself knows nothing of this.
+ */
+import net from 'node:net';
+import { Coordinator } from '../../../dist/checkpoint/coordinator.js';
+
+let order;
+let pass;
+
+const { wordSeen } = Coordinator.prototype;
+Coordinator.prototype.wordSeen = async function heldWordSeen(direction, word) {
+  const mine = order?.word === word ? order : undefined;
+  if (mine) order = undefined;
+  if (mine?.when === 'before') await held(mine, word, this.phase);
+  await wordSeen.call(this, direction, word);
+  if (mine?.when === 'after') await held(mine, word, this.phase);
+};
+
+function held({ socket }, word, phase) {
+  return new Promise((resolve) => {
+    pass = resolve;
+    socket.write(`held ${word} ${phase}\n`);
+  });
+}
+
+const server = net.createServer((socket) => {
+  const release = () => {
+    if (order?.socket === socket) order = undefined;
+    pass?.();
+    pass = undefined;
+  };
+  socket.setEncoding('latin1');
+  socket.on('data', (text) => {
+    for (const line of text.trim().split('\n')) {
+      const [verb, word, when] = line.split(' ');
+      if (verb === 'go') release();
+      else order = { word, when, socket };
+    }
+  });
+  socket.on('error', () => {});
+  socket.on('close', release);
+  socket.unref();
+});
+server.listen(process.env.COLO_TEST_WORDS_SOCKET);
+server.unref();

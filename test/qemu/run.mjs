@@ -1,7 +1,7 @@
 /**
  * Two real QEMU VMs behind the proxy, real client traffic, real deaths. See README.md.
  *
- *   node test/qemu/run.mjs [--short] [--qemu 7|11] [--links tap,stream] [--only NAMES] [--accel tcg|kvm] [--json FILE]
+ *   node test/qemu/run.mjs [--short] [--qemu 7|10|11] [--links tap,stream] [--only NAMES] [--accel tcg|kvm] [--json FILE]
  *
  * Exit code 0: every check was met, or the laboratory cannot be had here (said loudly); 1: a miss; 2: wrong usage.
  */
@@ -10,7 +10,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { guestImage } from './lib/guest-image.mjs';
 import { CHECKOUT, PROXY } from './lib/paths.mjs';
-import { findQemu } from './lib/qemu.mjs';
+import { findQemu, QEMUS } from './lib/qemu.mjs';
 import { differencesFromRecording } from './lib/qmp-session.mjs';
 import { Report } from './lib/report.mjs';
 import { missingRequirements } from './lib/requirements.mjs';
@@ -181,7 +181,7 @@ function readOptions() {
   const refuse = (what) => {
     throw new Error(what);
   };
-  if (!['7', '11'].includes(values.qemu)) refuse(`--qemu ${values.qemu}: expected 7 or 11`);
+  if (!QEMUS.includes(values.qemu)) refuse(`--qemu ${values.qemu}: expected ${QEMUS.join(', ')}`);
   if (!['tcg', 'kvm'].includes(values.accel)) refuse(`--accel ${values.accel}: expected tcg or kvm`);
   if (!links.every((kind) => LINK_KINDS.includes(kind)))
     refuse(`--links ${values.links}: expected tap,stream`);

@@ -14,25 +14,40 @@ const DEBIAN_MIRROR = 'http://deb.debian.org/debian';
  * @property {(namespace: string, args: string[]) => string[]} command program and arguments that become QEMU's process
  */
 
+/** Debian trixie's package is 10.0, the one in its backports newer. */
+const NEWER = {
+  10: { backported: false, needsWorkarounds: true },
+  11: { backported: true, needsWorkarounds: false },
+};
+export const QEMUS = ['7', ...Object.keys(NEWER)];
+
 /**
- * @param {'7' | '11'} wanted
+ * @param {string} wanted one of QEMUS
  * @param {'tcg' | 'kvm'} accelerator
  * @returns {Promise<Qemu>}
  */
 export async function findQemu(wanted, accelerator) {
-  return wanted === '11' ? newerQemu() : installedQemu(accelerator);
+  return NEWER[wanted] === undefined
+    ? installedQemu(accelerator)
+    : newerQemu(`qemu${wanted}`, NEWER[wanted], accelerator);
 }
 
-/** QEMU 7.2 needs two workarounds under TCG; both are explained in README.md. */
+/** QEMU 7.2 and 10.0 need two workarounds under TCG; both are explained in README.md. */
+const MEMORY_OF_WORKAROUND = '131080K';
+
+async function preload(accelerator) {
+  return accelerator === 'tcg' ? [`LD_PRELOAD=${await shim()}`] : [];
+}
+
 async function installedQemu(accelerator) {
   const text = await run('qemu-system-x86_64', ['--version']);
-  const preload = accelerator === 'tcg' ? [`LD_PRELOAD=${await shim()}`] : [];
+  const environment = await preload(accelerator);
   return {
     version: versionIn(text),
-    memory: '131080K',
+    memory: MEMORY_OF_WORKAROUND,
     command: (namespace, args) => [
       ...['ip', 'netns', 'exec', namespace],
-      ...['env', ...preload, 'qemu-system-x86_64', ...args],
+      ...['env', ...environment, 'qemu-system-x86_64', ...args],
     ],
   };
 }
@@ -48,35 +63,38 @@ async function shim() {
 }
 
 /**
- * Debian trixie with the backported QEMU, in the cache. `ip netns exec` gives the process a mount namespace of its own
- * whose mounts reach nobody else, so the bind mounts end with QEMU.
+ * Debian trixie with its QEMU, in the cache. `ip netns exec` gives the process a mount namespace of its own whose
+ * mounts reach nobody else, so the bind mounts end with QEMU.
  */
-async function newerQemu() {
-  const root = await buildOnce('qemu11', (target) => bootstrapNewerQemu(target));
+async function newerQemu(name, { backported, needsWorkarounds }, accelerator) {
+  const root = await buildOnce(name, (target) => bootstrap(target, backported));
   const text = await run('chroot', [root, 'qemu-system-x86_64', '--version']);
   const mounts = ['/dev', '/proc', '/tmp', CACHE].map(
     (folder) => `mount --rbind '${folder}' '${root}${folder}'`,
   );
   fs.mkdirSync(root + CACHE, { recursive: true });
-  const script = `${mounts.join(' && ')} && exec chroot '${root}' qemu-system-x86_64 "$@"`;
+  const environment = needsWorkarounds ? await preload(accelerator) : [];
+  const program = ['env', ...environment, 'qemu-system-x86_64'].join(' ');
+  const script = `${mounts.join(' && ')} && exec chroot '${root}' ${program} "$@"`;
   return {
     version: versionIn(text),
-    memory: '128M',
+    memory: needsWorkarounds ? MEMORY_OF_WORKAROUND : '128M',
     command: (namespace, args) => ['ip', 'netns', 'exec', namespace, 'sh', '-c', script, 'sh', ...args],
   };
 }
 
-async function bootstrapNewerQemu(target) {
+async function bootstrap(target, backported) {
   const options = { timeoutMs: 600_000, env: { DEBIAN_FRONTEND: 'noninteractive' } };
   await run('debootstrap', ['--variant=minbase', 'trixie', target, DEBIAN_MIRROR], options);
-  fs.writeFileSync(
-    path.join(target, 'etc/apt/sources.list.d/backports.list'),
-    `deb ${DEBIAN_MIRROR} trixie-backports main\n`,
-  );
-  await run('chroot', [target, 'apt-get', 'update'], options);
-  const install = ['install', '-y', '--no-install-recommends', '-t', 'trixie-backports', 'qemu-system-x86'];
-  await run('chroot', [target, 'apt-get', ...install], options);
-  await run('chroot', [target, 'apt-get', 'clean'], options);
+  if (backported) {
+    const list = path.join(target, 'etc/apt/sources.list.d/backports.list');
+    fs.writeFileSync(list, `deb ${DEBIAN_MIRROR} trixie-backports main\n`);
+  }
+  const apt = (args) => run('chroot', [target, 'apt-get', ...args], options);
+  await apt(['update']);
+  const from = backported ? ['-t', 'trixie-backports'] : [];
+  await apt(['install', '-y', '--no-install-recommends', ...from, 'qemu-system-x86']);
+  await apt(['clean']);
 }
 
 const versionIn = (text) => /version (\S+)/.exec(text)?.[1] ?? 'unknown';

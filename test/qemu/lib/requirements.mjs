@@ -16,7 +16,7 @@ const NEEDED = [
   ['/usr/share/doc/busybox-static', 'busybox-static'],
   ['/usr/include/stdio.h', 'libc6-dev'],
 ];
-const NEEDED_FOR_QEMU_11 = [['debootstrap', 'debootstrap']];
+const NEEDED_FOR_NEWER = [['debootstrap', 'debootstrap']];
 
 const isRoot = () => process.getuid?.() === 0;
 
@@ -31,7 +31,7 @@ const absentPackages = (needed) => [
 ];
 
 /**
- * @param {{qemu: '7' | '11', log: (text: string) => void}} options
+ * @param {{qemu: string, log: (text: string) => void}} options
  * @returns {Promise<string[]>} what is missing, in words; empty when the laboratory can be had
  */
 export async function missingRequirements({ qemu, log }) {
@@ -41,7 +41,7 @@ export async function missingRequirements({ qemu, log }) {
     return ['a Debian system (apt-get: the guest kernel and busybox are Debian packages)'];
   const missing = fs.existsSync('/dev/net/tun') ? [] : ['/dev/net/tun'];
 
-  const needed = qemu === '11' ? [...NEEDED, ...NEEDED_FOR_QEMU_11] : NEEDED;
+  const needed = qemu === '7' ? NEEDED : [...NEEDED, ...NEEDED_FOR_NEWER];
   const absent = absentPackages(needed);
   if (absent.length > 0) {
     log(`installing ${absent.join(' ')}`);

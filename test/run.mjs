@@ -83,7 +83,15 @@ async function failover(msMax) {
   const matrixArgs = [join(folder, 'run.mjs'), '--short', '--json', json];
   const matrix = await check('failover matrix', process.execPath, matrixArgs, msMax);
   const brainArgs = [join(folder, 'split-brain.mjs'), '--rounds', '1'];
-  const brain = await check('split brain', process.execPath, brainArgs, msMax);
+  const brain = sum([
+    await check('split brain, file', process.execPath, brainArgs, msMax),
+    await check(
+      'split brain, etcd',
+      process.execPath,
+      [...brainArgs, '--arbiter', 'etcd', '--how', 'frozen,cut'],
+      msMax,
+    ),
+  ]);
   if (!existsSync(json)) return sum([matrix, brain]);
   const cells = JSON.parse(readFileSync(json, 'utf8'));
   const missed = cells.filter(({ ok }) => !ok).map(({ cell, problems }) => `${cell}: ${problems.join('; ')}`);

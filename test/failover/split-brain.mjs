@@ -1,10 +1,10 @@
 /**
  * Two proxies claim the same pair, each with a VM of its own, both on the clients' bridge. The first is frozen
- * (SIGSTOP) beyond its lease while its VM goes on sending, the second takes over, the first is woken: from the second's
- * first frame on the client must see none of the first. With the lease check taken out of a copy of the program the same
- * test must fail, or it proves nothing.
+ * (SIGSTOP) beyond its lease while its VM goes on sending, or cut from etcd; the second takes over; the first is woken,
+ * or reaches etcd again: from the second's first frame on the client must see none of the first. With the lease check
+ * taken out of a copy of the program the same test must fail, or it proves nothing.
  *
- *   node test/failover/split-brain.mjs [--arbiter file|etcd] [--rounds N]
+ *   node test/failover/split-brain.mjs [--arbiter file|etcd] [--how frozen,cut] [--rounds N]
  */
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
@@ -23,6 +23,9 @@ const LEASE_MS = 2000;
 const MARGIN_MS = 300;
 const FRAME_EVERY_MS = 2;
 const WAIT_MS_MAX = 20_000;
+const ETCD_PORT = 2379;
+/** The first proxy's own way to etcd, which can be cut. */
+const FORWARD_PORT = 12_379;
 const LEASE_CHECK = 'nowMs >= this.#mandate.heldUntilMs';
 
 /** A VM as the proxy sees it: a stream link on which datagrams with its name come. */
@@ -92,7 +95,7 @@ class Stage {
   }
 
   async #startEtcd() {
-    const url = 'http://127.0.0.1:2379';
+    const url = `http://127.0.0.1:${ETCD_PORT}`;
     const args = ['--data-dir', path.join(this.folder, 'etcd'), '--log-level', 'error'];
     const command = ['ip', 'netns', 'exec', this.network.host, 'etcd', ...args];
     const etcd = new Child('etcd', command, { logFile: path.join(this.folder, 'etcd.log') });
@@ -105,9 +108,10 @@ class Stage {
         () => false,
       ),
     );
+    await this.host.do('forward', { port: FORWARD_PORT, toPort: ETCD_PORT });
   }
 
-  startProxy(name, program) {
+  startProxy(name, program, etcdPort = ETCD_PORT) {
     const folder = path.join(this.folder, name);
     fs.mkdirSync(folder);
     const socket = path.join(folder, 'vm.net');
@@ -123,7 +127,9 @@ class Stage {
       failover: {
         arbiter: {
           kind: this.arbiter,
-          ...(this.arbiter === 'file' ? { directory: this.folder } : {}),
+          ...(this.arbiter === 'file'
+            ? { directory: this.folder }
+            : { endpoints: `http://127.0.0.1:${etcdPort}` }),
           leaseMs: LEASE_MS,
           marginMs: MARGIN_MS,
           retryMs: 200,
@@ -161,20 +167,25 @@ class Stage {
   }
 }
 
-/** @returns {Promise<{late: number, ofB: number}>} frames of the frozen proxy after the first of its successor */
-async function play(arbiter, program) {
+/**
+ * @param {'frozen' | 'cut'} how
+ * @returns {Promise<{late: number, ofB: number}>} frames of the first proxy after the first of its successor
+ */
+async function play(arbiter, how, program) {
   const stage = new Stage(arbiter);
   try {
     await stage.open();
     const count = async (name) => (await stage.heard()).filter(([who]) => who === name).length;
-    const a = stage.startProxy('A', program);
+    const a = stage.startProxy('A', program, FORWARD_PORT);
     await until('output of A', WAIT_MS_MAX, async () => (await count('A')) > 100);
     stage.startProxy('B', program);
     await sleep(LEASE_MS * 1.5);
     if ((await count('B')) > 0) throw new Error('B spoke while A held the right');
-    a.kill('SIGSTOP');
+    if (how === 'frozen') a.kill('SIGSTOP');
+    else await stage.host.do('cutForward', { port: FORWARD_PORT });
     await until('output of B', WAIT_MS_MAX, async () => (await count('B')) > 100);
-    a.kill('SIGCONT');
+    if (how === 'frozen') a.kill('SIGCONT');
+    else await stage.host.do('forward', { port: FORWARD_PORT, toPort: ETCD_PORT });
     await sleep(LEASE_MS);
     const heard = await stage.heard();
     const first = heard.findIndex(([who]) => who === 'B');
@@ -204,31 +215,41 @@ function withoutTheCheck() {
 
 async function main() {
   const { values } = parseArgs({
-    options: { arbiter: { type: 'string', default: 'file' }, rounds: { type: 'string', default: '2' } },
+    options: {
+      arbiter: { type: 'string', default: 'file' },
+      how: { type: 'string', default: 'frozen' },
+      rounds: { type: 'string', default: '2' },
+    },
   });
+  const { arbiter } = values;
+  const hows = values.how.split(',');
+  if (arbiter !== 'etcd' && hows.includes('cut')) throw new Error('--how cut needs --arbiter etcd');
   const missing = await missingRequirements({ qemu: '7', log: console.log });
-  if (values.arbiter === 'etcd' && !(await isThere('etcd')))
-    missing.push('etcd (Debian package etcd-server)');
+  if (arbiter === 'etcd' && !(await isThere('etcd'))) missing.push('etcd (Debian package etcd-server)');
   if (missing.length > 0) {
     console.log(`${'!'.repeat(70)}\nSKIPPED: split brain. Missing: ${missing.join(', ')}\n${'!'.repeat(70)}`);
     return 0;
   }
   fs.mkdirSync(path.join(CHECKOUT, '.cache'), { recursive: true });
   let misses = 0;
-  for (let round = 1; round <= Number(values.rounds); round++) {
-    const { late, ofB } = await play(values.arbiter, path.join(CHECKOUT, 'bin/colo-proxy.js'));
-    if (late > 0) misses++;
-    console.log(
-      `${late === 0 ? 'ok  ' : 'MISS'} ${values.arbiter}: ${late} frames of the woken proxy among ${ofB} of its successor`,
-    );
+  for (const how of hows) {
+    for (let round = 1; round <= Number(values.rounds); round++) {
+      const { late, ofB } = await play(arbiter, how, path.join(CHECKOUT, 'bin/colo-proxy.js'));
+      if (late > 0) misses++;
+      console.log(
+        `${late === 0 ? 'ok  ' : 'MISS'} ${arbiter}, ${how}: ${late} frames of the first proxy among ${ofB} of its successor`,
+      );
+    }
   }
   const copy = withoutTheCheck();
   try {
-    const { late } = await play(values.arbiter, path.join(copy, 'bin/colo-proxy.js'));
-    if (late === 0) misses++;
-    console.log(
-      `${late > 0 ? 'ok  ' : 'MISS'} without the lease check the test sees ${late} frames of the woken proxy`,
-    );
+    for (const how of hows) {
+      const { late } = await play(arbiter, how, path.join(copy, 'bin/colo-proxy.js'));
+      if (late === 0) misses++;
+      console.log(
+        `${late > 0 ? 'ok  ' : 'MISS'} ${arbiter}, ${how}, without the lease check: the test sees ${late} frames of the first proxy`,
+      );
+    }
   } finally {
     fs.rmSync(copy, { recursive: true, force: true });
   }

@@ -18,6 +18,7 @@ const connections = new Map();
 const downloads = new Map();
 const steadies = new Map();
 const heard = [];
+const forwards = new Map();
 
 export const jobs = {
   /** `count` downloads, `parallel` at a time. */
@@ -233,6 +234,34 @@ export const jobs = {
       .find((text) => text.trim().startsWith(`${name}:`));
     const fields = line.split(':')[1].trim().split(/\s+/).map(Number);
     return { framesReceived: fields[1], framesSent: fields[9] };
+  },
+
+  /** What connects to `port` of the loopback is joined to `toPort`, until it is cut. */
+  forward({ port, toPort }) {
+    const sockets = new Set();
+    const server = net.createServer((near) => {
+      const far = net.connect(toPort, '127.0.0.1');
+      for (const [socket, other] of [
+        [near, far],
+        [far, near],
+      ]) {
+        sockets.add(socket);
+        socket.on('error', () => {});
+        socket.on('close', () => {
+          sockets.delete(socket);
+          other.destroy();
+        });
+        socket.pipe(other);
+      }
+    });
+    forwards.set(port, { server, sockets });
+    return new Promise((resolve) => server.listen(port, '127.0.0.1', () => resolve()));
+  },
+
+  cutForward({ port }) {
+    const { server, sockets } = forwards.get(port);
+    server.close();
+    for (const socket of sockets) socket.destroy();
   },
 
   /** GET as text, for the proxy's admin endpoints. */

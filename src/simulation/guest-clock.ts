@@ -15,11 +15,16 @@ export class GuestClock {
   #running = false;
   #timer: Timer | null = null;
   #armedForMs = Number.POSITIVE_INFINITY;
+  readonly #rate: number;
 
-  /** @param due called when the armed deadline has come, while running. */
-  constructor(clock: Clock, due: () => void) {
+  /**
+   * @param due called when the armed deadline has come, while running.
+   * @param rate how fast this host's clock runs: what it says comes with the state, how it goes on is the host's.
+   */
+  constructor(clock: Clock, due: () => void, rate = 1) {
     this.#clock = clock;
     this.#due = due;
+    this.#rate = rate;
   }
 
   get running(): boolean {
@@ -27,7 +32,7 @@ export class GuestClock {
   }
 
   nowMs(): number {
-    return this.#running ? this.#baseMs + (this.#clock.now() - this.#startedAtMs) : this.#baseMs;
+    return this.#running ? this.#baseMs + (this.#clock.now() - this.#startedAtMs) * this.#rate : this.#baseMs;
   }
 
   start(): void {
@@ -61,7 +66,7 @@ export class GuestClock {
     this.#timer?.cancel();
     this.#timer = null;
     if (this.#armedForMs === Number.POSITIVE_INFINITY) return;
-    const delayMs = this.#armedForMs - this.nowMs();
+    const delayMs = (this.#armedForMs - this.nowMs()) / this.#rate;
     this.#timer = this.#clock.after(delayMs > 0 ? Math.max(STEP_MS_MIN, delayMs) : 0, () => {
       this.#timer = null;
       if (this.#running) this.#due();

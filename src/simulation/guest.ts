@@ -24,7 +24,7 @@ export interface GuestOptions {
   readonly services?: Partial<ServiceKnobs>;
   readonly lagMs?: number;
   readonly lagJitterMs?: number;
-  readonly timestampSkewMs?: number;
+  readonly clockRate?: number;
   readonly ipId?: () => number;
 }
 

@@ -60,8 +60,8 @@ export interface NetworkStackOptions {
   /** How long after its arrival a frame is looked at: a fixed part and a random part on top. */
   readonly lagMs?: number;
   readonly lagJitterMs?: number;
-  /** How far this machine's timestamp clock is ahead of its state's: two hosts' clocks never agree (trap T10). */
-  readonly timestampSkewMs?: number;
+  /** How fast this machine's clock runs; 1 when absent. Two hosts' clocks never agree for long (trap T10). */
+  readonly clockRate?: number;
   /** Gives each frame's IPv4 identification; random when absent. An observer reads from it who sent the frame. */
   readonly ipId?: () => number;
 }
@@ -81,7 +81,6 @@ export class NetworkStack implements TcpHost {
   readonly #view = new FrameView();
   readonly #lagMs: number;
   readonly #lagJitterMs: number;
-  readonly #timestampSkewMs: number;
   readonly #ipId: () => number;
 
   constructor(options: NetworkStackOptions) {
@@ -89,11 +88,10 @@ export class NetworkStack implements TcpHost {
     this.addresses = options.addresses;
     this.#entropy = options.random;
     this.#application = options.application;
-    this.#clock = new GuestClock(options.clock, () => this.#timers());
+    this.#clock = new GuestClock(options.clock, () => this.#timers(), options.clockRate);
     this.#neighbours = new NeighbourTable(options.addresses, options.transmit);
     this.#lagMs = options.lagMs ?? 0;
     this.#lagJitterMs = options.lagJitterMs ?? 0;
-    this.#timestampSkewMs = options.timestampSkewMs ?? 0;
     this.#ipId = options.ipId ?? (() => this.random32() & 0xffff);
     this.state = newStackState(options.random.uint32());
   }
@@ -208,7 +206,7 @@ export class NetworkStack implements TcpHost {
   }
 
   timestamp(): number {
-    return (Math.floor(this.nowMs() + this.#timestampSkewMs) + this.state.timestampOffset) >>> 0;
+    return (Math.floor(this.nowMs()) + this.state.timestampOffset) >>> 0;
   }
 
   /** From 0 to below 1. */

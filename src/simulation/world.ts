@@ -25,7 +25,7 @@ export interface GuestManners {
   readonly services?: Partial<ServiceKnobs>;
   readonly lagMs?: number;
   readonly lagJitterMs?: number;
-  readonly timestampSkewMs?: number;
+  readonly clockRate?: number;
 }
 
 export type VmRole = 'primary' | 'secondary';

@@ -146,7 +146,7 @@ function manners(random: Random): GuestManners {
     services: { thinkMs: pick(random, [0, 0, 3]), thinkJitterMs: pick(random, [0, 0, 2]) },
     lagMs: pick(random, [0, 0, 1, 8]),
     lagJitterMs: pick(random, [0, 0, 2]),
-    timestampSkewMs: pick(random, [0, 0, 400]),
+    clockRate: pick(random, [1, 1, 0.9, 1.1]),
   };
 }
 

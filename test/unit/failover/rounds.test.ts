@@ -7,7 +7,7 @@ const ROUNDS = 10;
 
 describe('roles that change seats', () => {
   it('ten alternating rounds of protection and death with the same connections alive', async () => {
-    const world = new World({ seed: 11, primary: { timestampSkewMs: 300 } });
+    const world = new World({ seed: 11, primary: { clockRate: 1.5 } });
     await world.open();
     const old = [world.client.count(ipv4, 3000, 7), world.client.count(ipv6, 3000, 7)];
     for (let round = 1; round <= ROUNDS; round++) {

@@ -122,6 +122,22 @@ describe('snapshot and restore', () => {
     expect(lab.guest.stack.nowMs()).toBe(0);
   });
 
+  it('a connection that was being opened goes on on a machine with another clock (trap T10)', () => {
+    const lab = new Lab({ guest: { clockRate: 1.5 } });
+    lab.clock.advance(1000); // this machine is ahead of the next one by now
+    const call = lab.client.callBack(host(2).ipv4);
+    const opening = () =>
+      [...lab.guest.stack.state.connections.values()].some(({ phase }) => phase === 'syn-sent');
+    expect(lab.until(opening)).toBe(true);
+    lab.guest.stack.stop();
+    const snapshot = lab.guest.snapshot();
+    lab.guest = new Guest({ ...lab.guestOptions, clockRate: 1 });
+    lab.guest.restore(snapshot);
+    lab.guest.stack.start();
+    expect(lab.until(() => call.report !== null)).toBe(true);
+    expect(call.report!.problem).toBeNull();
+  });
+
   it('a stopped machine emits nothing and its time stands still', () => {
     const lab = new Lab();
     const download = lab.client.download(host(2).ipv4, 'z-500000.bin');

@@ -7,13 +7,15 @@ export type Sign =
   | 'monitor-silent' // QMP has not answered a question for heartbeatMsMax
   | 'monitor-silent-long' // nor for heartbeatAloneMsMax
   | 'frames-untaken' // its link has frames for it that it has not taken for heartbeatMsMax
-  | 'link-down'; // its link has no carrier, or its peer has closed it
+  | 'link-down' // its link has no carrier, or its peer has closed it
+  | 'checkpoint-late'; // a checkpoint has waited for its next word for heartbeatMsMax
 
 export const SIGN_WEIGHTS: Readonly<Record<Sign, number>> = {
   'monitor-silent': 1,
   'monitor-silent-long': 1,
   'frames-untaken': 1,
   'link-down': 1,
+  'checkpoint-late': 1,
 };
 
 /** Two signs of different kinds, or a monitor that is silent for very long. */
@@ -22,7 +24,7 @@ export const LOST_WEIGHT = 2;
 export interface DetectorLimits {
   /** Between two questions. */
   readonly heartbeatEveryMs: number;
-  /** A monitor that answers later, or frames that wait longer, are a sign. */
+  /** A monitor that answers later, frames that wait longer, or a checkpoint that does, are a sign. */
   readonly heartbeatMsMax: number;
   /** A monitor silent for this long is enough by itself. */
   readonly heartbeatAloneMsMax: number;
@@ -39,6 +41,7 @@ export class Detector {
   #isOpen = false;
   #untakenMs: number | null = null;
   #linkDown = false;
+  #owedMs: number | null = null;
   #lookedMs: number | null = null;
 
   constructor(limits: DetectorLimits) {
@@ -51,6 +54,7 @@ export class Detector {
     this.#isOpen = false;
     this.#untakenMs = null;
     this.#linkDown = false;
+    this.#owedMs = null;
     this.#lookedMs = null;
   }
 
@@ -68,8 +72,11 @@ export class Detector {
     if (well) this.#askedMs = null;
   }
 
-  /** @param untaken frames that the VM has not taken from its link */
-  look(nowMs: number, untaken: number, linkUp: boolean): void {
+  /**
+   * @param untaken frames that the VM has not taken from its link
+   * @param owesWord a checkpoint waits for the VM's next word
+   */
+  look(nowMs: number, untaken: number, linkUp: boolean, owesWord = false): void {
     const { heartbeatEveryMs } = this.#limits;
     const lateMs = this.#lookedMs === null ? 0 : nowMs - this.#lookedMs - heartbeatEveryMs;
     this.#lookedMs = nowMs;
@@ -77,7 +84,10 @@ export class Detector {
     if (lateMs > heartbeatEveryMs * LATE_LOOK_SHARE) {
       if (this.#askedMs !== null) this.#askedMs = nowMs;
       this.#untakenMs = null;
+      this.#owedMs = null;
     }
+    if (!owesWord) this.#owedMs = null;
+    else this.#owedMs ??= nowMs;
     if (untaken === 0) this.#untakenMs = null;
     else this.#untakenMs ??= nowMs;
     this.#linkDown = !linkUp;
@@ -91,6 +101,7 @@ export class Detector {
     if (silentMs >= heartbeatAloneMsMax) signs.push('monitor-silent-long');
     if (this.#untakenMs !== null && nowMs - this.#untakenMs >= heartbeatMsMax) signs.push('frames-untaken');
     if (this.#linkDown) signs.push('link-down');
+    if (this.#owedMs !== null && nowMs - this.#owedMs >= heartbeatMsMax) signs.push('checkpoint-late');
     return signs;
   }
 

@@ -4,8 +4,10 @@ import type { Clock, Timer } from '../system/clock.js';
 import type { Pair } from './pair.js';
 import type { Vm } from './vm.js';
 
-/** Until the secondary has stopped, the primary runs. When it is frozen a checkpoint is soon asked for, and hangs. */
-const RUNNING_PHASES: ReadonlySet<Phase> = new Set(['idle', 'quiescing', 'suspending']);
+/** The secondary has stopped and the primary's word is due: vmstate-send, or its state. Its monitor answers meanwhile. */
+const OWING_PHASES: ReadonlySet<Phase> = new Set(['suspended', 'transferring']);
+/** While the secondary loads, and during the commit, nothing is expected of the primary. */
+const WATCHED_PHASES: ReadonlySet<Phase> = new Set(['idle', 'quiescing', 'suspending', ...OWING_PHASES]);
 
 /** Asks today's primary whether it is there, and tells protection when the signs say that it is not. */
 export class Heartbeat {
@@ -38,8 +40,8 @@ export class Heartbeat {
 
   #look(): void {
     const { protection, coordinator, nics, primary } = this.#pair;
-    // Later in a checkpoint the VM is stopped on purpose, and each phase has its limit; without a survivor nobody is helped.
-    const counts = protection.isProtected && RUNNING_PHASES.has(coordinator.phase);
+    // Without a survivor nobody is helped.
+    const counts = protection.isProtected && WATCHED_PHASES.has(coordinator.phase);
     if (!counts || primary !== this.#watched) {
       this.#watched = counts ? primary : null;
       this.#detector.reset();
@@ -52,6 +54,7 @@ export class Heartbeat {
       nowMs,
       untaken,
       links.every((link) => link.state === 'up'),
+      OWING_PHASES.has(coordinator.phase),
     );
     if (this.#detector.mayAsk(nowMs)) {
       void primary.status().then(

@@ -6,12 +6,17 @@ const LIMITS = { heartbeatEveryMs: 50, heartbeatMsMax: 350, heartbeatAloneMsMax:
 /** Looks every 50 ms; gives the moment of the verdict, or null. */
 function watch(
   msMax: number,
-  vm: { answers: (ms: number) => boolean; untaken: (ms: number) => number; linkUp?: (ms: number) => boolean },
+  vm: {
+    answers: (ms: number) => boolean;
+    untaken: (ms: number) => number;
+    linkUp?: (ms: number) => boolean;
+    owesWord?: (ms: number) => boolean;
+  },
   stepMs = 50,
 ): number | null {
   const detector = new Detector(LIMITS);
   for (let ms = 0; ms <= msMax; ms += stepMs) {
-    detector.look(ms, vm.untaken(ms), vm.linkUp?.(ms) ?? true);
+    detector.look(ms, vm.untaken(ms), vm.linkUp?.(ms) ?? true, vm.owesWord?.(ms));
     if (detector.mayAsk(ms) && vm.answers(ms)) detector.answered(true);
     else if (vm.answers(ms)) detector.answered(true);
     if (detector.isLost(ms)) return ms;
@@ -48,5 +53,23 @@ describe('signs of a lost VM', () => {
   it('a link without carrier and a silent monitor are two signs', () => {
     const lost = watch(2000, { answers: (ms) => ms < 100, untaken: () => 0, linkUp: (ms) => ms < 100 });
     expect(lost).not.toBeNull();
+  });
+
+  it('a VM that is frozen in the middle of a checkpoint is lost in less than 500 ms', () => {
+    const lost = watch(2000, {
+      answers: (ms) => ms < 100,
+      untaken: () => 0,
+      owesWord: (ms) => ms >= 100,
+    });
+    expect(lost).toBeLessThan(600);
+  });
+
+  it('a checkpoint that lasts while the monitor answers is no loss', () => {
+    expect(watch(20_000, { answers: () => true, untaken: () => 0, owesWord: (ms) => ms > 100 })).toBeNull();
+  });
+
+  it('words that are due now and then are no sign', () => {
+    const owesWord = (ms: number): boolean => ms % 300 !== 0;
+    expect(watch(5000, { answers: (ms) => ms < 100, untaken: () => 0, owesWord })).toBeNull();
   });
 });

@@ -110,7 +110,7 @@ export async function startProxy(config: Config, options: { log: Log }): Promise
     ...survival(config),
     flowSeed: randomInt(2 ** 31),
     evidence,
-    ...recorderOf(config, live.compare, log),
+    ...recorderOf(config, live.compare, log, evidence),
   });
   try {
     await pair.start();
@@ -173,7 +173,12 @@ function evidenceOf(config: Config, log: Log): EvidenceLog {
   return new EvidenceLog(realClock, { keptMax }, ring);
 }
 
-function recorderOf(config: Config, limits: CompareLimits, log: Log): Pick<PairParts, 'makeComparator'> {
+function recorderOf(
+  config: Config,
+  limits: CompareLimits,
+  log: Log,
+  evidence: EvidenceLog,
+): Pick<PairParts, 'makeComparator'> {
   const { directory, bytesMax, ageMsMax } = config.record;
   if (directory === undefined) return {};
   const wallBaseMs = Math.round(realClock.wallMs() - realClock.now());
@@ -187,12 +192,14 @@ function recorderOf(config: Config, limits: CompareLimits, log: Log): Pick<PairP
             { event: 'start', format: 1, nic, limits, rules: config.rules, wallBaseMs },
             realClock.wallMs(),
           ),
+        gap: (frames) => eventFrame({ event: 'gap', frames }, realClock.wallMs()),
         prefix: `record-nic${nic}`,
         application: `colo-proxy ${config.name}`,
         limits: { bytesMax, ageMsMax },
         clock: realClock,
         failed: (error) => log.error({ code: error.code }, `the recording pauses: ${error.message}`),
       });
+      evidence.addRecording(ring);
       return new RecordedComparator(flows, limits, sink, rules, ring, wallBaseMs);
     },
   };

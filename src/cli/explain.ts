@@ -1,9 +1,8 @@
 /** `colo-proxy explain`: why the VMs diverged, from a running proxy or from a file of evidence. */
-import { readFile } from 'node:fs/promises';
 import { ColoError } from '../errors.js';
+import { capturedFrames } from '../evidence/capture-file.js';
 import type { ExplainedDivergence } from '../evidence/evidence-log.js';
 import { explanationText } from '../evidence/evidence-text.js';
-import { readCapture } from '../wire/capture.js';
 import { askProxy, type ProxyAddress } from './ask.js';
 
 export interface DivergencesAnswer {
@@ -30,29 +29,24 @@ export async function explainRunning(
   return divergences.map((one) => `#${one.id}  ${new Date(one.wallMs).toISOString()}  ${one.summary}`);
 }
 
-/** The comments of an evidence file; a foreign capture has none and is refused. */
-export async function explainFile(path: string): Promise<string[]> {
-  let file: Buffer;
-  try {
-    file = await readFile(path);
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? String(error);
-    throw new ColoError('COLO_ERR_CAPTURE', `${path}: cannot be read: ${code}`, { cause: error });
-  }
-  const { frames, trouble } = readCapture(file);
-  const texts = frames.flatMap(({ comment }) => {
+/** The comments of an evidence file, as they are found; a foreign capture has none and is refused. */
+export function* explainFile(path: string): Generator<string> {
+  let [frames, explained] = [0, 0];
+  let trouble: string | undefined;
+  for (const { comment } of capturedFrames(path, { trouble: (text) => (trouble = text) })) {
+    frames++;
     // whoever wrote the file wrote the comments: nothing of them may command the terminal
-    const text =
-      comment
-        ?.split('\n')
-        .slice(1)
-        .join('\n')
-        .replace(/[^\P{Cc}\n]/gu, '?') ?? '';
-    return text === '' ? [] : [`${text}\n`];
-  });
-  if (texts.length === 0) {
-    throw new ColoError('COLO_ERR_CAPTURE', `${path}: no explained divergence in ${frames.length} frames`);
+    const text = comment
+      ?.split('\n')
+      .slice(1)
+      .join('\n')
+      .replace(/[^\P{Cc}\n]/gu, '?');
+    if (text === undefined || text === '') continue;
+    explained++;
+    yield `${text}\n`;
   }
-  if (trouble !== undefined) texts.push(`The file ends early: ${trouble}.`);
-  return texts;
+  if (explained === 0) {
+    throw new ColoError('COLO_ERR_CAPTURE', `${path}: no explained divergence in ${frames} frames`);
+  }
+  if (trouble !== undefined) yield `The file ends early: ${trouble}.`;
 }

@@ -3,8 +3,8 @@ import { replay } from '../evidence/replay.js';
 import type { CapturedFrame } from '../wire/capture.js';
 
 /** `colo-proxy learn`: ranked, nothing is applied. */
-export function learnLines(frames: readonly CapturedFrame[]): string[] {
-  const { divergences, checkpointsAsked } = replay(frames);
+export function learnLines(frames: Iterable<CapturedFrame>): string[] {
+  const { divergences, checkpointsAsked } = replay(frames)[0]!;
   const found = proposals(divergences);
   if (found.length === 0) return ['Nothing has diverged: there is nothing to propose.'];
   return [

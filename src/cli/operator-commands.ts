@@ -48,7 +48,7 @@ export function addOperatorCommands(program: Command, io: Io, setExitCode: (code
       const { explainFile, explainRunning } = await import('./explain.js');
       const { id, last } = options;
       const texts =
-        file === undefined ? await explainRunning(address(options), { id, last }) : await explainFile(file);
+        file === undefined ? await explainRunning(address(options), { id, last }) : explainFile(file);
       for (const text of texts) io.out(`${text}\n`);
     });
 
@@ -105,7 +105,7 @@ export function addOperatorCommands(program: Command, io: Io, setExitCode: (code
     .option('--guest <ADDRESS>', "the guest's IP address (default: whoever answers connections)")
     .action(async (primary: string, secondary: string, options: { guest?: string }) => {
       const { compareFiles } = await import('./compare.js');
-      const { lines, exitCode } = compareFiles({ primary, secondary }, options.guest);
+      const { lines, exitCode } = compareFiles({ primary, secondary }, options.guest, io.err);
       io.out(`${lines.join('\n')}\n`);
       setExitCode(exitCode);
     });

@@ -1,5 +1,5 @@
 /** `colo-proxy replay` and `learn`: what a recording says, and what other limits would have done. */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { compileRules } from '../compare/rules.js';
@@ -7,21 +7,31 @@ import type { CompareLimits } from '../compare/verdict.js';
 import { type RuleConfig, ruleSchema } from '../config/rule-schema.js';
 import { type ConfigSource, readConfigSource } from '../config/source.js';
 import { ColoError } from '../errors.js';
+import { capturedFrames, captureFileBytes } from '../evidence/capture-file.js';
 import { type ReplayChanges, type ReplayResult, replay } from '../evidence/replay.js';
-import { type CapturedFrame, readCapture } from '../wire/capture.js';
+import { realClock } from '../system/clock.js';
+import type { CapturedFrame } from '../wire/capture.js';
+import { Progress } from './progress.js';
 import { bytesText } from './status-text.js';
 
-/** The frames of a recording: one file, or all files of one interface in a directory, oldest first. */
-export function readRecording(path: string, nic: number, progress: (text: string) => void): CapturedFrame[] {
+/**
+ * The frames of a recording: one file, or all files of one interface in a directory, oldest first. They are read as
+ * they are asked for; `tell` gets the progress, and what is wrong with a file's end.
+ */
+export function* readRecording(
+  path: string,
+  nic: number,
+  tell: (text: string) => void,
+): Generator<CapturedFrame> {
   const files = filesAt(path, nic);
-  const frames: CapturedFrame[] = [];
-  for (const [index, file] of files.entries()) {
-    if (files.length > 1) progress(`reading ${index + 1} of ${files.length}: ${file}\n`);
-    const { frames: some, trouble } = readCapture(readFileSync(file));
-    if (trouble !== undefined) progress(`${file} ends early: ${trouble}\n`);
-    for (const frame of some) frames.push(frame);
+  const totalBytes = files.reduce((sum, file) => sum + captureFileBytes(file), 0);
+  const progress = new Progress({ what: 'reading', totalBytes, clock: realClock, out: tell });
+  for (const file of files) {
+    yield* capturedFrames(file, {
+      progress: (bytes) => progress.done(bytes),
+      trouble: (text) => tell(`${file} ends early: ${text}\n`),
+    });
   }
-  return frames;
 }
 
 function filesAt(path: string, nic: number): string[] {
@@ -56,24 +66,22 @@ export interface ReplayReport {
 }
 
 /** One column as recorded; a second with the changes, when there are any. */
-export function replayReport(frames: readonly CapturedFrame[], changes: ReplayChanges): ReplayReport {
-  const recorded = replay(frames);
+export function replayReport(frames: Iterable<CapturedFrame>, changes: ReplayChanges): ReplayReport {
   const isChanged = changes.rules !== undefined || Object.keys(changes.limits ?? {}).length > 0;
-  const changed = isChanged ? replay(frames, changes) : null;
-  const columns = [recorded, ...(changed === null ? [] : [changed])];
+  const columns = replay(frames, isChanged ? [{}, changes] : [{}]);
+  const recorded = columns[0]!;
   const row = (name: string, read: (one: ReplayResult) => string): string =>
     `${name.padEnd(26)}${columns.map((one) => read(one).padStart(16)).join('')}`;
-  const reasons = [...new Set(columns.flatMap((one) => one.divergences.map(({ reason }) => reason)))].sort();
+  const reasons = [...new Set(columns.flatMap((one) => Object.keys(one.divergencesByReason)))].sort();
   const releases = [...new Set(columns.flatMap((one) => Object.keys(one.released)))].sort();
   const lines = [
     ...(isChanged ? [`${''.padEnd(26)}${'as recorded'.padStart(16)}${'changed'.padStart(16)}`] : []),
     row('frames', (one) => String(one.frames)),
     row('epochs', (one) => String(one.epochs)),
     row('checkpoints asked for', (one) => String(one.checkpointsAsked)),
-    ...reasons.map((reason) =>
-      row(`  ${reason}`, (one) => String(one.divergences.filter((each) => each.reason === reason).length)),
-    ),
+    ...reasons.map((reason) => row(`  ${reason}`, (one) => String(one.divergencesByReason[reason] ?? 0))),
     ...releases.map((reason) => row(`released: ${reason}`, (one) => String(one.released[reason] ?? 0))),
+    ...(recorded.framesLeftOut > 0 ? [`${recorded.framesLeftOut} frames are missing in the recording`] : []),
     row('waived', (one) => bytesText(one.waivedBytes)),
     row('mean hold', ({ hold }) => `${(hold.sumMs / Math.max(1, hold.count)).toFixed(3)} ms`),
     row('total hold', ({ hold }) => `${(hold.sumMs / 1000).toFixed(3)} s`),

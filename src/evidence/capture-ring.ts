@@ -31,12 +31,22 @@ export interface RingFrame {
   readonly comment?: string;
 }
 
+export interface RingStatus {
+  readonly writtenBytes: number;
+  /** The disk was too slow, or failed. */
+  readonly framesLeftOut: number;
+  /** Times a file could not be written; writing pauses, service goes on. */
+  readonly writeFailures: number;
+}
+
 export interface RingParts {
   readonly directory: string;
   /** Of every file, in order. */
   readonly interfaces: readonly CaptureInterface[];
   /** What each file begins with, as one more frame: it can be read without the others. */
   readonly opening?: () => RingFrame;
+  /** What tells that this many frames are missing before the next one; not told unless given. */
+  readonly gap?: (frames: number) => RingFrame;
   /** Beginning of the file names. */
   readonly prefix: string;
   /** Written into each file. */
@@ -60,12 +70,15 @@ export class CaptureRing {
   readonly #parts: RingParts;
   #queue: Buffer[] = [];
   #queuedBytes = 0;
+  #queuedFrames = 0;
   #working: Promise<void> | null = null;
   #file: string | null = null;
   #fileBytes = 0;
   #pausedUntilMs = 0;
   #isFailing = false;
   #number = 0;
+  /** Since the last frame that was taken. */
+  #missingFrames = 0;
 
   constructor(parts: RingParts) {
     this.#parts = parts;
@@ -82,13 +95,27 @@ export class CaptureRing {
   write(frame: RingFrame): void {
     const queueBytesMax = Math.min(QUEUE_BYTES_MAX, this.#parts.limits.bytesMax / FILES);
     if (this.#queuedBytes > queueBytesMax || this.#parts.clock.now() < this.#pausedUntilMs) {
+      this.#missingFrames++;
       this.leftOutFrames++;
       return;
     }
+    if (this.#missingFrames > 0 && this.#parts.gap !== undefined)
+      this.#add(this.#parts.gap(this.#missingFrames));
+    this.#missingFrames = 0;
+    this.#add(frame);
+    this.#working ??= this.#drain();
+  }
+
+  status(): RingStatus {
+    const { writtenBytes, leftOutFrames, failures } = this;
+    return { writtenBytes, framesLeftOut: leftOutFrames, writeFailures: failures };
+  }
+
+  #add(frame: RingFrame): void {
     const block = this.#blockOf(frame);
     this.#queue.push(block);
     this.#queuedBytes += block.length;
-    this.#working ??= this.#drain();
+    this.#queuedFrames++;
   }
 
   /** Resolves when everything queued is written or given up. */
@@ -100,12 +127,16 @@ export class CaptureRing {
     await Promise.resolve(); // the frames of one divergence go in one write
     while (this.#queue.length > 0) {
       const chunk = Buffer.concat(this.#queue);
+      const frames = this.#queuedFrames;
       this.#queue = [];
       this.#queuedBytes = 0;
+      this.#queuedFrames = 0;
       try {
         await this.#append(chunk);
         this.#isFailing = false;
       } catch (error) {
+        this.#missingFrames += frames;
+        this.leftOutFrames += frames;
         this.#fail(error);
       }
     }

@@ -7,14 +7,20 @@ import { DEFAULT_COMPARE_LIMITS } from '../compare/verdict.js';
 import { ColoError } from '../errors.js';
 import { FlowTable } from '../flow/flow-table.js';
 import { formatIp } from '../wire/addresses.js';
-import { type Capture, type CapturedFrame, LINK_TYPE_ETHERNET } from '../wire/capture.js';
+import { type CapturedFrame, LINK_TYPE_ETHERNET } from '../wire/capture.js';
 import { FrameKind, FrameView, TcpFlag } from '../wire/frame-view.js';
 import { parseFrame } from '../wire/parse.js';
 import { type Explanation, explain } from './explain.js';
+import { inOrder, merged } from './in-order.js';
 
 const TICK_MS = 5;
 /** After the last frame, so that what waits runs out of time. */
 const TAIL_MS = 2 * DEFAULT_COMPARE_LIMITS.holdMsMax;
+/** Explained; beyond it they are counted. */
+const DIVERGENCES_KEPT_MAX = 1000;
+
+/** Begins to read a capture from its beginning: it may be larger than the memory. */
+export type OpenCapture = () => Iterable<CapturedFrame>;
 
 export interface CaptureComparison {
   readonly guest: string;
@@ -22,6 +28,9 @@ export interface CaptureComparison {
   readonly released: Readonly<Record<string, number>>;
   /** Frames of the primary that nothing of the secondary matched. */
   readonly held: number;
+  /** All of them. */
+  readonly divergenceCount: number;
+  /** The first thousand. */
   readonly divergences: readonly Explanation[];
 }
 
@@ -33,29 +42,35 @@ interface Timed {
 }
 
 /** `guest`: its IP address; told from who answers SYNs unless given. Throws COLO_ERR_USAGE, COLO_ERR_CAPTURE. */
-export function compareCaptures(primary: Capture, secondary: Capture, guest?: string): CaptureComparison {
-  const own = guest ?? guestOf(primary) ?? guestOf(secondary);
+export function compareCaptures(
+  primary: OpenCapture,
+  secondary: OpenCapture,
+  guest?: string,
+): CaptureComparison {
+  const own = guest ?? guestOf(primary()) ?? guestOf(secondary());
   if (own === undefined) {
     throw new ColoError(
       'COLO_ERR_USAGE',
       'no TCP connection tells who the guest is: name it with --guest ADDRESS',
     );
   }
-  const timed = [...taken(primary, 'primary', own), ...taken(secondary, 'secondary', own)];
-  timed.sort((a, b) => a.frame.atMs - b.frame.atMs);
   const limits = DEFAULT_COMPARE_LIMITS;
   const flows = new FlowTable({ flowsMax: limits.flowsMax, seed: 1 });
   const released: Record<string, number> = {};
   const divergences: Explanation[] = [];
+  let divergenceCount = 0;
   const comparator = new Comparator(flows, limits, {
     release: (_bytes, _offset, _length, _vnet, _flow, reason) => {
       released[reason] = (released[reason] ?? 0) + 1;
     },
-    diverged: (divergence, frames) => divergences.push(explain(divergence, frames())),
+    diverged: (divergence, frames) => {
+      divergenceCount++;
+      if (divergences.length < DIVERGENCES_KEPT_MAX) divergences.push(explain(divergence, frames()));
+    },
   });
   const counts = { client: 0, primary: 0, secondary: 0 };
   const view = new FrameView();
-  const startMs = timed[0]?.frame.atMs ?? 0;
+  let startMs: number | undefined;
   let nowMs = 0;
   const passTo = (untilMs: number): void => {
     while (nowMs + TICK_MS <= untilMs) {
@@ -66,7 +81,16 @@ export function compareCaptures(primary: Capture, secondary: Capture, guest?: st
     }
     nowMs = Math.max(nowMs, untilMs);
   };
-  for (const { source, frame } of timed) {
+  const timed = merged(
+    inOrder(primary()),
+    (frame) => sourced(frame, 'primary', own),
+    inOrder(secondary()),
+    (frame) => sourced(frame, 'secondary', own),
+  );
+  for (const one of timed) {
+    if (one === undefined) continue;
+    const { source, frame } = one;
+    startMs ??= frame.atMs;
     passTo(frame.atMs - startMs);
     counts[source]++;
     const bytes = Buffer.from(frame.bytes);
@@ -76,16 +100,14 @@ export function compareCaptures(primary: Capture, secondary: Capture, guest?: st
     else comparator.secondary(view, flows.findOrAdd(view, false, nowMs), nowMs);
   }
   passTo(nowMs + TAIL_MS);
-  return { guest: own, frames: counts, released, held: comparator.heldFrames, divergences };
+  return { guest: own, frames: counts, released, held: comparator.heldFrames, divergenceCount, divergences };
 }
 
-function* taken(capture: Capture, vm: 'primary' | 'secondary', guest: string): Generator<Timed> {
-  for (const frame of capture.frames) {
-    const ends = addressesOf(frame);
-    if (ends === undefined) continue;
-    if (ends.source === guest) yield { source: vm, frame };
-    else if (vm === 'primary' && ends.destination === guest) yield { source: 'client', frame };
-  }
+/** Whose frame it is; undefined when it is not the guest's, or in the secondary's capture not from it. */
+function sourced(frame: CapturedFrame, vm: 'primary' | 'secondary', guest: string): Timed | undefined {
+  const ends = addressesOf(frame);
+  if (ends?.source === guest) return { source: vm, frame };
+  return vm === 'primary' && ends?.destination === guest ? { source: 'client', frame } : undefined;
 }
 
 const scratch = new FrameView();
@@ -103,9 +125,9 @@ function addressesOf(frame: CapturedFrame): { source: string; destination: strin
 }
 
 /** Who answers a SYN: the guest serves. */
-function guestOf(capture: Capture): string | undefined {
+function guestOf(frames: Iterable<CapturedFrame>): string | undefined {
   const answered = TcpFlag.SYN | TcpFlag.ACK;
-  for (const frame of capture.frames) {
+  for (const frame of frames) {
     const ends = addressesOf(frame);
     if (ends !== undefined && scratch.kind === FrameKind.TCP && (scratch.tcpFlags & answered) === answered) {
       return ends.source;

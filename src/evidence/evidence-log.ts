@@ -5,7 +5,7 @@
 import type { Divergence, DivergenceFrame, DivergenceReason } from '../compare/verdict.js';
 import type { Clock } from '../system/clock.js';
 import { LineLimiter } from '../system/line-limiter.js';
-import type { CaptureRing } from './capture-ring.js';
+import type { CaptureRing, RingStatus } from './capture-ring.js';
 import { explanationText } from './evidence-text.js';
 import { explain } from './explain.js';
 
@@ -31,15 +31,16 @@ export interface ExplainedDivergence {
   readonly file: string | null;
 }
 
-export interface EvidenceStatus {
+export interface EvidenceStatus extends RingStatus {
   /** Divergences seen, explained, and left out of the sample. */
   readonly seen: number;
   readonly explained: number;
   readonly leftOut: number;
-  readonly writtenBytes: number;
-  /** Times a file could not be written; evidence pauses, service goes on. */
-  readonly writeFailures: number;
+  /** Of the flight recorder; null without one. */
+  readonly recording: RingStatus | null;
 }
+
+const NOTHING_WRITTEN: RingStatus = { writtenBytes: 0, framesLeftOut: 0, writeFailures: 0 };
 
 export interface EvidenceLimits {
   /** Explained divergences kept in memory. */
@@ -52,6 +53,7 @@ export class EvidenceLog {
   readonly #ring: CaptureRing | null;
   readonly #sample: LineLimiter;
   readonly #kept: ExplainedDivergence[] = [];
+  readonly #recordings: CaptureRing[] = [];
   #seen = 0;
   #explained = 0;
 
@@ -100,13 +102,18 @@ export class EvidenceLog {
       seen: this.#seen,
       explained: this.#explained,
       leftOut: this.#seen - this.#explained,
-      writtenBytes: this.#ring?.writtenBytes ?? 0,
-      writeFailures: this.#ring?.failures ?? 0,
+      ...(this.#ring?.status() ?? NOTHING_WRITTEN),
+      recording: this.#recordings.length === 0 ? null : sum(this.#recordings.map((ring) => ring.status())),
     };
   }
 
+  /** A flight recorder's ring: told of and closed together with the evidence. */
+  addRecording(ring: CaptureRing): void {
+    this.#recordings.push(ring);
+  }
+
   async close(): Promise<void> {
-    await this.#ring?.close();
+    await Promise.all([this.#ring?.close(), ...this.#recordings.map((ring) => ring.close())]);
   }
 
   #write(one: ExplainedDivergence, frames: readonly DivergenceFrame[], wallOffsetMs: number): void {
@@ -124,6 +131,14 @@ export class EvidenceLog {
       });
     }
   }
+}
+
+function sum(rings: readonly RingStatus[]): RingStatus {
+  return rings.reduce((total, one) => ({
+    writtenBytes: total.writtenBytes + one.writtenBytes,
+    framesLeftOut: total.framesLeftOut + one.framesLeftOut,
+    writeFailures: total.writeFailures + one.writeFailures,
+  }));
 }
 
 function hex(bytes: Uint8Array): string {

@@ -19,7 +19,9 @@ export function proposals(divergences: readonly ReplayDivergence[]): Proposal[] 
   const sourcesOfEpoch = new Map<number, Set<string>>();
   for (const one of divergences) {
     const source = sourceOf(one);
-    bySource.set(source, [...(bySource.get(source) ?? []), one]);
+    const some = bySource.get(source);
+    if (some === undefined) bySource.set(source, [one]);
+    else some.push(one);
     sourcesOfEpoch.set(one.epoch, (sourcesOfEpoch.get(one.epoch) ?? new Set()).add(source));
   }
   const aloneIn = (source: string): number =>

@@ -31,6 +31,7 @@ export type RecordedEvent =
       readonly wallBaseMs: number;
     }
   | { readonly event: 'buffers-only'; readonly is: boolean }
+  | { readonly event: 'gap'; readonly frames: number }
   | {
       readonly event: 'diverged';
       readonly reason: string;

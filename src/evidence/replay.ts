@@ -5,7 +5,7 @@
  */
 import { z } from 'zod';
 import { Comparator } from '../compare/comparator.js';
-import { compileRules, type RuleSet } from '../compare/rules.js';
+import { compileRules } from '../compare/rules.js';
 import type { CompareLimits, Divergence } from '../compare/verdict.js';
 import type { RuleConfig } from '../config/rule-schema.js';
 import { configSchema } from '../config/schema.js';
@@ -20,6 +20,8 @@ import { type RecordedEvent, recordedTime } from './recorder.js';
 
 const HOLD_BOUNDS_MS = [0.1, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500];
 const MISMATCHES_SHOWN = 5;
+/** Kept for learning from them; beyond it they are counted. */
+const DIVERGENCES_KEPT_MAX = 200_000;
 
 export interface ReplayDivergence {
   readonly epoch: number;
@@ -35,7 +37,10 @@ export interface ReplayResult {
   readonly epochs: number;
   /** Epochs in which at least one divergence asked for a checkpoint. */
   readonly checkpointsAsked: number;
+  /** The first 200,000. */
   readonly divergences: readonly ReplayDivergence[];
+  /** All of them. */
+  readonly divergencesByReason: Readonly<Record<string, number>>;
   readonly released: Readonly<Record<string, number>>;
   readonly waivedBytes: number;
   readonly hold: Histogram;
@@ -43,6 +48,8 @@ export interface ReplayResult {
   readonly mismatches: number;
   readonly mismatchTexts: readonly string[];
   readonly decisions: number;
+  /** The disk was too slow or failed: what is decided after such a gap may be otherwise. */
+  readonly framesLeftOut: number;
 }
 
 /** A file may say anything: limits in the ranges of a configuration keep the memory within what a proxy may take. */
@@ -58,28 +65,42 @@ export interface ReplayChanges {
   readonly rules?: readonly RuleConfig[];
 }
 
-/** Throws COLO_ERR_CAPTURE when the frames are no recording. */
-export function replay(frames: readonly CapturedFrame[], changes: ReplayChanges = {}): ReplayResult {
-  const start = frames.map(eventIn).find((event) => event?.event === 'start');
-  if (start?.event !== 'start') {
-    throw new ColoError('COLO_ERR_CAPTURE', 'not a recording of colo-proxy: it has no start event');
+/**
+ * Decides the frames again, once for each variant, in one pass: a recording may be larger than the memory.
+ *
+ * @throws ColoError COLO_ERR_CAPTURE when the frames are no recording.
+ */
+export function replay(
+  frames: Iterable<CapturedFrame>,
+  variants: readonly ReplayChanges[] = [{}],
+): ReplayResult[] {
+  let players: Player[] | undefined;
+  for (const frame of frames) {
+    // every file of a recording begins with a start event
+    players ??= playersFor(eventIn(frame), variants);
+    for (const player of players) player.play(frame);
   }
-  const known = startSchema.safeParse(start);
-  if (!known.success) {
-    const [issue] = known.error.issues;
+  return (players ?? playersFor(undefined, variants)).map((player) => player.result());
+}
+
+function playersFor(start: RecordedEvent | undefined, variants: readonly ReplayChanges[]): Player[] {
+  if (start?.event !== 'start') {
     throw new ColoError(
       'COLO_ERR_CAPTURE',
-      `the start event is wrong: ${issue?.path.join('.')}: ${issue?.message}`,
+      'not a recording of colo-proxy: it does not begin with a start event',
     );
   }
-  const { limits, rules, wallBaseMs } = known.data;
-  const player = new Player(
-    { ...limits, ...changes.limits },
-    compileRules(changes.rules ?? rules),
-    wallBaseMs,
+  return variants.map((changes) => new Player(changes));
+}
+
+function checkedStart(event: RecordedEvent): z.output<typeof startSchema> {
+  const known = startSchema.safeParse(event);
+  if (known.success) return known.data;
+  const [issue] = known.error.issues;
+  throw new ColoError(
+    'COLO_ERR_CAPTURE',
+    `the start event is wrong: ${issue?.path.join('.')}: ${issue?.message}`,
   );
-  for (const frame of frames) player.play(frame);
-  return player.result();
 }
 
 export function eventIn(frame: CapturedFrame): RecordedEvent | undefined {
@@ -95,13 +116,15 @@ export function eventIn(frame: CapturedFrame): RecordedEvent | undefined {
 }
 
 class Player {
-  readonly #flows: FlowTable;
-  readonly #comparator: Comparator;
-  readonly #wallBaseMs: number;
+  readonly #changes: ReplayChanges;
+  #flows!: FlowTable;
+  #comparator!: Comparator;
+  #wallBaseMs = Number.NaN;
   readonly #view = new FrameView();
   /** Decisions of this run that the recording has not yet confirmed. */
   readonly #made: string[] = [];
   readonly #divergences: ReplayDivergence[] = [];
+  readonly #divergencesByReason: Record<string, number> = {};
   readonly #released: Record<string, number> = {};
   readonly #askedEpochs = new Set<number>();
   readonly #hold = new Histogram(HOLD_BOUNDS_MS);
@@ -111,8 +134,17 @@ class Player {
   #frames = 0;
   #epoch = 0;
   #waivedBytes = 0;
+  #framesLeftOut = 0;
 
-  constructor(limits: CompareLimits, rules: RuleSet, wallBaseMs: number) {
+  constructor(changes: ReplayChanges) {
+    this.#changes = changes;
+  }
+
+  /** Every file begins with one; another clock is another run of the proxy, which knew nothing of the one before. */
+  #start(event: RecordedEvent): void {
+    const { limits: recorded, rules, wallBaseMs } = checkedStart(event);
+    if (wallBaseMs === this.#wallBaseMs) return;
+    const limits = { ...recorded, ...this.#changes.limits };
     this.#wallBaseMs = wallBaseMs;
     this.#flows = new FlowTable({ flowsMax: limits.flowsMax, seed: 1 });
     this.#comparator = new Comparator(
@@ -127,7 +159,7 @@ class Player {
         },
         diverged: (divergence, copies) => this.#diverged(divergence, explain(divergence, copies()).field),
       },
-      rules,
+      compileRules(this.#changes.rules ?? rules),
     );
   }
 
@@ -155,12 +187,14 @@ class Player {
       epochs: this.#epoch,
       checkpointsAsked: this.#askedEpochs.size,
       divergences: this.#divergences,
+      divergencesByReason: this.#divergencesByReason,
       released: this.#released,
       waivedBytes: this.#waivedBytes,
       hold: this.#hold,
       mismatches: this.#mismatches,
       mismatchTexts: this.#mismatchTexts,
       decisions: this.#decisions,
+      framesLeftOut: this.#framesLeftOut,
     };
   }
 
@@ -189,6 +223,12 @@ class Player {
 
   #happen(event: RecordedEvent, nowMs: number): void {
     switch (event.event) {
+      case 'start':
+        this.#start(event);
+        return;
+      case 'gap':
+        this.#framesLeftOut += event.frames;
+        return;
       case 'tick':
         this.#comparator.tick(nowMs);
         return;
@@ -215,7 +255,10 @@ class Player {
 
   #diverged({ reason, flow, offset }: Divergence, field: string | undefined): void {
     this.#askedEpochs.add(this.#epoch);
-    this.#divergences.push({ epoch: this.#epoch, reason, flow, offset, field });
+    this.#divergencesByReason[reason] = (this.#divergencesByReason[reason] ?? 0) + 1;
+    if (this.#divergences.length < DIVERGENCES_KEPT_MAX) {
+      this.#divergences.push({ epoch: this.#epoch, reason, flow, offset, field });
+    }
     this.#made.push(`diverged ${reason} ${flow} ${offset}`);
   }
 

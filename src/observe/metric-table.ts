@@ -148,6 +148,26 @@ export const METRICS: readonly (NumberMetric | HistogramMetric)[] = [
     'Times evidence could not be written.',
     (s) => s.evidence.writeFailures,
   ),
+  count(
+    'evidence_frames_left_out_total',
+    'Frames of divergences that were not written: the disk was too slow or failed.',
+    (s) => s.evidence.framesLeftOut,
+  ),
+  count(
+    'recording_written_bytes_total',
+    'Bytes the flight recorder wrote.',
+    (s) => s.evidence.recording?.writtenBytes ?? 0,
+  ),
+  count(
+    'recording_frames_left_out_total',
+    'Frames missing in the recording: the disk was too slow or failed.',
+    (s) => s.evidence.recording?.framesLeftOut ?? 0,
+  ),
+  count(
+    'recording_write_failures_total',
+    'Times the recording could not be written.',
+    (s) => s.evidence.recording?.writeFailures ?? 0,
+  ),
   gauge(
     'last_checkpoint_state_bytes',
     'Bytes of state the last checkpoint carried; 0 before the first.',

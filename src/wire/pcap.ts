@@ -1,5 +1,5 @@
 /** The classic libpcap file (draft-ietf-opsawg-pcap): one header, one link type, records of 16 bytes and a frame. */
-import { CAPTURED_BYTES_MAX, type Capture, type CapturedFrame, captureError } from './capture.js';
+import { CAPTURED_BYTES_MAX, type CaptureDecoder, type CaptureRecord, captureError } from './capture.js';
 
 const FILE_HEADER_BYTES = 24;
 const RECORD_HEADER_BYTES = 16;
@@ -13,46 +13,71 @@ const VERSION_MINOR_MAX = 4;
 /** The upper bits of the link type tell about FCS. */
 const LINK_TYPE_MASK = 0x03ffffff;
 
-/** undefined when the magic number is another's. */
-export function readPcap(file: Buffer): Capture | undefined {
-  if (file.length < 4) return undefined;
-  const isLittle = isMagic(file.readUInt32LE(0));
-  if (!isLittle && !isMagic(file.readUInt32BE(0))) return undefined;
-  const u32 = (at: number): number => (isLittle ? file.readUInt32LE(at) : file.readUInt32BE(at));
-  const u16 = (at: number): number => (isLittle ? file.readUInt16LE(at) : file.readUInt16BE(at));
-  if (file.length < FILE_HEADER_BYTES) throw captureError('the file header is cut off');
-  if (u16(4) !== VERSION_MAJOR || u16(6) > VERSION_MINOR_MAX) {
-    throw captureError(`pcap version ${u16(4)}.${u16(6)}`);
+export class PcapDecoder implements CaptureDecoder {
+  readonly format = 'pcap';
+  readonly linkTypes: readonly number[];
+  readonly #isLittle: boolean;
+  readonly #versionMinor: number;
+  readonly #recordHeaderBytes: number;
+  readonly #fractionsPerMs: number;
+  #isInHeader = true;
+
+  /** undefined when the magic number is another's. Throws COLO_ERR_CAPTURE when it is one and cannot be read. */
+  static of(header: Buffer): PcapDecoder | undefined {
+    if (header.length < 4) return undefined;
+    const isLittle = isMagic(header.readUInt32LE(0));
+    if (!isLittle && !isMagic(header.readUInt32BE(0))) return undefined;
+    if (header.length < FILE_HEADER_BYTES) throw captureError('the file header is cut off');
+    return new PcapDecoder(header, isLittle);
   }
-  const recordHeaderBytes = u32(0) === MAGIC_PATCHED ? PATCHED_RECORD_HEADER_BYTES : RECORD_HEADER_BYTES;
-  const fractionsPerMs = u32(0) === MAGIC_NANOSECONDS ? 1e6 : 1e3;
-  const linkType = u32(20) & LINK_TYPE_MASK;
-  const frames: CapturedFrame[] = [];
-  let trouble: string | undefined;
-  let at = FILE_HEADER_BYTES;
-  while (at < file.length && trouble === undefined) {
-    if (file.length - at < recordHeaderBytes) {
-      trouble = 'a record header is cut off';
-      break;
+
+  private constructor(header: Buffer, isLittle: boolean) {
+    this.#isLittle = isLittle;
+    const magic = this.#u32(header, 0);
+    const versionMajor = this.#u16(header, 4);
+    this.#versionMinor = this.#u16(header, 6);
+    if (versionMajor !== VERSION_MAJOR || this.#versionMinor > VERSION_MINOR_MAX) {
+      throw captureError(`pcap version ${versionMajor}.${this.#versionMinor}`);
     }
+    this.#recordHeaderBytes = magic === MAGIC_PATCHED ? PATCHED_RECORD_HEADER_BYTES : RECORD_HEADER_BYTES;
+    this.#fractionsPerMs = magic === MAGIC_NANOSECONDS ? 1e6 : 1e3;
+    this.linkTypes = [this.#u32(header, 20) & LINK_TYPE_MASK];
+  }
+
+  record(bytes: Buffer, at: number): CaptureRecord | 'incomplete' | { readonly trouble: string } {
+    if (this.#isInHeader) {
+      this.#isInHeader = false;
+      return { recordBytes: FILE_HEADER_BYTES, frame: null };
+    }
+    const leftBytes = bytes.length - at;
+    if (leftBytes < this.#recordHeaderBytes) return 'incomplete';
+    const [first, second] = [this.#u32(bytes, at + 8), this.#u32(bytes, at + 12)];
     // up to version 2.2 the two lengths were the other way round, and in 2.3 with some writers
-    const areSwapped = u16(6) < 3 || (u16(6) === 3 && u32(at + 8) > u32(at + 12));
-    const capturedBytes = u32(areSwapped ? at + 12 : at + 8);
-    const wireBytes = u32(areSwapped ? at + 8 : at + 12);
-    const from = at + recordHeaderBytes;
-    if (capturedBytes > CAPTURED_BYTES_MAX) trouble = `a record of ${capturedBytes} bytes`;
-    else if (capturedBytes > file.length - from) trouble = 'the last frame is cut off';
-    else {
-      frames.push({
-        bytes: file.subarray(from, from + capturedBytes),
-        wireBytes: Math.max(wireBytes, capturedBytes),
-        linkType,
-        atMs: u32(at) * 1000 + u32(at + 4) / fractionsPerMs,
-      });
-      at = from + capturedBytes;
-    }
+    const areSwapped = this.#versionMinor < 3 || (this.#versionMinor === 3 && first > second);
+    const [capturedBytes, wireBytes] = areSwapped ? [second, first] : [first, second];
+    if (capturedBytes > CAPTURED_BYTES_MAX) return { trouble: `a record of ${capturedBytes} bytes` };
+    const recordBytes = this.#recordHeaderBytes + capturedBytes;
+    if (leftBytes < recordBytes) return 'incomplete';
+    const frame = {
+      bytes: bytes.subarray(at + this.#recordHeaderBytes, at + recordBytes),
+      wireBytes: Math.max(wireBytes, capturedBytes),
+      linkType: this.linkTypes[0]!,
+      atMs: this.#u32(bytes, at) * 1000 + this.#u32(bytes, at + 4) / this.#fractionsPerMs,
+    };
+    return { recordBytes, frame };
   }
-  return { format: 'pcap', linkTypes: [linkType], frames, trouble };
+
+  cutOff(leftBytes: number): string {
+    return leftBytes < this.#recordHeaderBytes ? 'a record header is cut off' : 'the last frame is cut off';
+  }
+
+  #u32(bytes: Buffer, at: number): number {
+    return this.#isLittle ? bytes.readUInt32LE(at) : bytes.readUInt32BE(at);
+  }
+
+  #u16(bytes: Buffer, at: number): number {
+    return this.#isLittle ? bytes.readUInt16LE(at) : bytes.readUInt16BE(at);
+  }
 }
 
 function isMagic(value: number): boolean {

@@ -1,20 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import { compareCaptures } from '../../../src/evidence/compare-captures.js';
-import type { Capture } from '../../../src/wire/capture.js';
+import { compareCaptures, type OpenCapture } from '../../../src/evidence/compare-captures.js';
+import { inOrder } from '../../../src/evidence/in-order.js';
 import { Guest, SYN } from '../compare/harness.js';
 
-function captureOf(...frames: Buffer[]): Capture {
-  return {
-    format: 'pcap',
-    linkTypes: [1],
-    trouble: undefined,
-    frames: frames.map((bytes, index) => ({
+function captureOf(...frames: Buffer[]): OpenCapture {
+  return () =>
+    frames.map((bytes, index) => ({
       bytes,
       wireBytes: bytes.length,
       atMs: 1_700_000_000_000 + index,
       linkType: 1,
-    })),
-  };
+    }));
 }
 
 describe('two plain captures', () => {
@@ -52,5 +48,16 @@ describe('two plain captures', () => {
   it('without a connection the guest must be named', () => {
     expect(() => compareCaptures(captureOf(syn), captureOf())).toThrow(/--guest ADDRESS/);
     expect(compareCaptures(captureOf(syn), captureOf(), '10.0.0.1').frames.primary).toBe(1);
+  });
+
+  it('frames that are a little out of order in a file are put right', () => {
+    const frames = [...primary()];
+    const shuffled = (): Iterable<(typeof frames)[number]> => inOrder([frames[2]!, frames[0]!, frames[1]!]);
+    expect([...shuffled()]).toEqual(frames);
+    const secondary = captureOf(syn, s.synAck(), s.frame({ at: 1, data: 'HTTP/1.1 200 OK\r\nDate: 1' }));
+    expect(compareCaptures(() => [frames[2]!, frames[0]!, frames[1]!], secondary)).toMatchObject({
+      held: 0,
+      divergenceCount: 0,
+    });
   });
 });

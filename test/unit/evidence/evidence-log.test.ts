@@ -33,6 +33,13 @@ function ringOf(limits: Partial<RingLimits> = {}, where = directory): CaptureRin
     limits: { bytesMax: MIB, ageMsMax: 3_600_000, ...limits },
     clock,
     failed: (error) => failures.push(error),
+    gap: (frames) => ({
+      source: 'primary',
+      wallMs: 0,
+      bytes: Buffer.alloc(0),
+      wireBytes: 0,
+      comment: `${frames} missing`,
+    }),
   });
 }
 
@@ -152,10 +159,13 @@ describe('the ring of files', () => {
     await fill(ring, 1);
     await fill(ring, 100);
     expect(failures.map((error) => error.code)).toEqual(['COLO_ERR_EVIDENCE']);
-    expect([ring.failures, ring.leftOutFrames, ring.currentFile]).toEqual([1, 100, null]);
+    expect(ring.status()).toEqual({ writtenBytes: 0, framesLeftOut: 101, writeFailures: 1 });
+    expect(ring.currentFile).toBeNull();
     rmSync(join(directory, 'file'));
     clock.advance(31_000);
     await fill(ring, 1);
-    expect(ring.writtenBytes).toBeGreaterThan(1000);
+    const [name] = readdirSync(join(directory, 'file', 'under'));
+    const { frames } = readCapture(readFileSync(join(directory, 'file', 'under', name!)));
+    expect(frames.map(({ comment }) => comment)).toEqual(['101 missing', undefined]);
   });
 });

@@ -13,7 +13,11 @@ import {
   RecordedComparator,
   recordedTime,
 } from '../../../src/evidence/recorder.js';
-import { replay } from '../../../src/evidence/replay.js';
+import {
+  type ReplayChanges,
+  type ReplayResult,
+  replay as replayVariants,
+} from '../../../src/evidence/replay.js';
 import { FlowTable } from '../../../src/flow/flow-table.js';
 import { ManualClock } from '../../../src/system/manual-clock.js';
 import { buildUdp } from '../../../src/wire/build.js';
@@ -21,6 +25,9 @@ import { type CapturedFrame, readCapture } from '../../../src/wire/capture.js';
 import { FrameView } from '../../../src/wire/frame-view.js';
 import { parseFrame } from '../../../src/wire/parse.js';
 import { Guest, SYN, TEST_LIMITS } from '../compare/harness.js';
+
+const replay = (frames: Iterable<CapturedFrame>, changes: ReplayChanges = {}): ReplayResult =>
+  replayVariants(frames, [changes])[0]!;
 
 let directory: string;
 let clock: ManualClock;
@@ -129,7 +136,7 @@ function viewOf(frame: Buffer): FrameView {
 }
 
 function framesOf(): CapturedFrame[] {
-  return readRecording(directory, 0, () => undefined);
+  return [...readRecording(directory, 0, () => undefined)];
 }
 
 describe('a recording', () => {
@@ -235,9 +242,9 @@ describe('a recording', () => {
 
   it('a foreign or missing file is refused', () => {
     expect(() => replay(readCapture(readFileSync('test/fixtures/captures/ipv6.pcap')).frames)).toThrow(
-      /no start event/,
+      /does not begin with a start event/,
     );
-    expect(() => readRecording('/nonexistent', 0, () => undefined)).toThrow(/ENOENT/);
+    expect(() => [...readRecording('/nonexistent', 0, () => undefined)]).toThrow(/ENOENT/);
     expect(() => framesOf()).toThrow(/no recording of interface 0/);
     expect(() => holdLimits('9')).toThrow(/expected MIN:MAX/);
     writeFileSync(join(directory, 'record-nic0-x-1-1.pcapng'), 'garbage');

@@ -68,7 +68,15 @@ export function sampleStatus(changes: Partial<PairStatus> = {}): PairStatus {
       secondaryBytes: Uint8Array.of(2),
       atMs: 5,
     },
-    evidence: { seen: 9, explained: 6, leftOut: 3, writtenBytes: 4096, writeFailures: 2 },
+    evidence: {
+      seen: 9,
+      explained: 6,
+      leftOut: 3,
+      writtenBytes: 4096,
+      framesLeftOut: 5,
+      writeFailures: 2,
+      recording: { writtenBytes: 8192, framesLeftOut: 7, writeFailures: 4 },
+    },
     guestAddresses: ['10.0.0.2'],
     ...changes,
   } as PairStatus;

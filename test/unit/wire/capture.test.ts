@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ColoError } from '../../../src/errors.js';
-import { type Capture, readCapture } from '../../../src/wire/capture.js';
+import { type Capture, CaptureReader, readCapture } from '../../../src/wire/capture.js';
 
 const FIXTURES = new URL('../../fixtures/captures/', import.meta.url);
 
@@ -178,6 +178,33 @@ describe('any file', () => {
         expect(total).toBeLessThanOrEqual(file.length);
       }),
       { numRuns: 3000 },
+    );
+  });
+
+  it('is the same in pieces of any size, and keeps no more than a record of them', () => {
+    const seeds = [
+      Buffer.concat([section(), anInterface(), packet(), packet(), Buffer.from('cut')]),
+      Buffer.concat([pcapHeader(false), bytesOf(false, 3, 7500, FRAME.length, 1500, FRAME, 1)]),
+      ...['websocket.pcapng', 'malformed.pcap', 'qinq.pcap'].map((name) =>
+        readFileSync(new URL(name, FIXTURES)),
+      ),
+    ];
+    const sizes = fc.array(fc.integer({ min: 1, max: 3000 }), { minLength: 1, maxLength: 20 });
+    fc.assert(
+      fc.property(fc.constantFrom(...seeds), sizes, (file, pieces) => {
+        const reader = new CaptureReader();
+        const frames = [];
+        for (let at = 0, turn = 0; at < file.length; turn++) {
+          const bytes = pieces[turn % pieces.length]!;
+          frames.push(...reader.take(Buffer.from(file.subarray(at, at + bytes))));
+          at += bytes;
+        }
+        frames.push(...reader.end());
+        const whole = readCapture(file);
+        expect(frames).toEqual(whole.frames);
+        expect(reader.trouble).toBe(whole.trouble);
+      }),
+      { numRuns: 200 },
     );
   });
 });

@@ -67,7 +67,7 @@ console.log(JSON.stringify({ code, rssMiB: process.resourceUsage().maxRSS / 1024
   const { stdout } = spawnSync(process.execPath, [probe, 'compare', ...paths], { encoding: 'utf8' });
   const lines = stdout.trim().split('\n');
   expect(lines[0]).toBe('guest 10.0.0.2: 2 frames of the primary, 2 of the secondary, 1 of clients');
-  expect(lines[2]).toMatch(/^differs: the bytes differ \(tcp 10\.0\.0\.2:80 > 10\.0\.0\.1:4000 at byte 6\)/);
+  expect(lines[2]).toMatch(/^differs: the bytes differ \(tcp 10\.0\.0\.2:80 > 10\.0\.0\.1:4000 at byte 5\)/);
   const { code, rssMiB } = JSON.parse(lines.at(-1)!);
   process.stderr.write(`compare of 2 x 1 GiB: ${rssMiB.toFixed(0)} MiB resident at most\n`);
   expect(code).toBe(1);

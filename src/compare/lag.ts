@@ -6,6 +6,7 @@ const BUCKETS = 48;
 /** Bucket 0 is [0, 0.1 ms); each further one is 1.35 times as wide as the one before it: the last begins above 100 s. */
 const FIRST_MS = 0.1;
 const GROWTH = 1.35;
+const LOG_GROWTH = Math.log(GROWTH);
 const QUANTILE = 0.99;
 /** A checkpoint (tens of milliseconds of pause) costs more than waiting a little longer. */
 const FACTOR = 4;
@@ -34,7 +35,7 @@ export class LagEstimate {
   }
 
   sample(lagMs: number): void {
-    const bucket = lagMs < FIRST_MS ? 0 : 1 + Math.floor(Math.log(lagMs / FIRST_MS) / Math.log(GROWTH));
+    const bucket = lagMs < FIRST_MS ? 0 : 1 + Math.floor(Math.log(lagMs / FIRST_MS) / LOG_GROWTH);
     const index = bucket < BUCKETS ? bucket : BUCKETS - 1;
     this.#counts[index] = this.#counts[index]! + 1;
     this.#total += 1;

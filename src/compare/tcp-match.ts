@@ -56,6 +56,31 @@ export class TcpMatch {
     return this.#matchFin(view, flow, (dataSeq + view.payloadBytes) | 0, nowMs);
   }
 
+  /**
+   * Is a segment of the secondary, which is not kept yet, byte for byte the primary's oldest held one? Then that one is
+   * verified (`headCursor`). Only for plain new data of a flow of which nothing is kept; all else goes the long way.
+   */
+  isHead(view: FrameView, flow: number): boolean {
+    const state = this.#state;
+    const { store } = this.#ledger;
+    const head = state.primaryFirst[flow]!;
+    const seq = store.seq[head]!;
+    const length = view.payloadBytes;
+    const isPlain =
+      ((view.tcpFlags | store.tcpFlags[head]!) & (TcpFlag.SYN | TcpFlag.FIN | TcpFlag.RST)) === 0;
+    if (!isPlain || state.secondaryFirst[flow] !== NONE || store.payloadBytes[head] !== length) return false;
+    if (((view.seq + state.seqDelta[flow]!) | 0) !== seq || ((seq - state.endPrimary[flow]!) | 0) < 0)
+      return false;
+    if (state.has(flow, FlowFlag.HEAD_BEGUN) && state.headCursor[flow] !== seq) return false;
+    const at = store.payloadAt(head);
+    if (view.bytes.compare(store.buffer(head), at, at + length, view.payload, view.payload + length) !== 0) {
+      return false;
+    }
+    state.set(flow, FlowFlag.HEAD_BEGUN);
+    state.headCursor[flow] = seq + length;
+    return true;
+  }
+
   /** The kept RST of the secondary at the segment's position, or NONE. One that answers no connection has seq 0. */
   resetOfSecondary(view: FrameView, flow: number): number {
     const { store } = this.#ledger;

@@ -103,10 +103,23 @@ export class TcpComparator {
       return;
     }
     this.state.noteSecondary(view, flow);
-    if (view.seqLength() > 0 || (view.tcpFlags & TcpFlag.RST) !== 0) this.#keep(view, flow, nowMs);
-    else this.#keepAck(view, flow, nowMs);
+    const hasContent = view.seqLength() > 0 || (view.tcpFlags & TcpFlag.RST) !== 0;
+    if (!hasContent) this.#keepAck(view, flow, nowMs);
+    else if (this.#releasesHead(view, flow, nowMs)) return;
+    else this.#keep(view, flow, nowMs);
     this.settle(flow, nowMs);
     if (this.#flows.owedFrame[flow] !== NONE && !this.#isStuck(flow)) this.#owed.settle(flow);
+  }
+
+  /** The common case: the segment is what the primary's oldest held one waits for, and need not even be stored. */
+  #releasesHead(view: FrameView, flow: number, nowMs: number): boolean {
+    const head = this.#flows.primaryFirst[flow]!;
+    if (head === NONE || this.#isStuck(flow) || !this.#comparable(flow)) return false;
+    if (!this.#match.isHead(view, flow)) return false;
+    this.settle(flow, nowMs);
+    if (this.#flows.primaryFirst[flow] === head) return false;
+    if (this.#flows.owedFrame[flow] !== NONE && !this.#isStuck(flow)) this.#owed.settle(flow);
+    return true;
   }
 
   fromClient(view: FrameView, flow: number): void {

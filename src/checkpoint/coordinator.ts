@@ -39,6 +39,7 @@ interface Run {
   quiescence: Promise<Quiescence>;
   /** REQUEST was seen: QEMU is on its way, with or without our asking. */
   requestSeen: boolean;
+  askedAtMs: number;
   requestSeenAtMs: number;
   stoppedAtMs: number;
   primaryBytesAtStop: number;
@@ -319,6 +320,7 @@ export class Coordinator {
       epoch: this.#epoch,
       cause,
       requestedAtMs: atMs,
+      askedAtMs: run.askedAtMs,
       requestSeenAtMs: run.requestSeenAtMs,
       loadedAtMs,
       pauseMs: loadedAtMs - run.stoppedAtMs,
@@ -352,6 +354,7 @@ export class Coordinator {
 
   async #ask(run: Run): Promise<void> {
     this.stats.triggers++;
+    run.askedAtMs ||= this.#clock.now();
     this.#retryTimer = this.#clock.after(this.#limits.requestRetryMs, () => void this.#ask(run));
     try {
       await this.#trigger();
@@ -374,6 +377,7 @@ export class Coordinator {
       gateClosedAtMs: nowMs,
       quiescence: quiesce(closed, this.#gate, this.#clock, this.#limits),
       requestSeen: false,
+      askedAtMs: 0,
       requestSeenAtMs: 0,
       stoppedAtMs: 0,
       primaryBytesAtStop: 0,

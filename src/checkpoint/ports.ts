@@ -54,6 +54,8 @@ export interface CheckpointRecord {
   readonly cause: CheckpointCause;
   /** Clock times in milliseconds. REQUEST: when the relay saw it. */
   readonly requestedAtMs: number;
+  /** Both VMs had taken what was fed to them, and the primary was asked; 0: QEMU began by itself. */
+  readonly askedAtMs: number;
   readonly requestSeenAtMs: number;
   readonly loadedAtMs: number;
   /** SEND seen to LOADED forwarded: what the primary's guest was stopped for, as the relay saw it. */

@@ -54,6 +54,7 @@ export function sampleStatus(changes: Partial<PairStatus> = {}): PairStatus {
       epoch: 12,
       cause: 'divergence',
       requestedAtMs: 1,
+      askedAtMs: 2,
       requestSeenAtMs: 2,
       loadedAtMs: 9,
       pauseMs: 7,

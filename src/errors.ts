@@ -35,6 +35,7 @@ export const ERROR_CODES = {
   COLO_ERR_ARBITER: 'the arbiter does not let this side go on, or does not answer: nothing leaves',
   COLO_ERR_FENCE: 'the fencing program failed: the other side may still live',
   COLO_ERR_FAILOVER: 'a failover, protection or switchover was asked for and cannot be had now',
+  COLO_ERR_DISK: 'a disk could not be mirrored to the secondary, or not be let go of: protection is given up',
   COLO_ERR_RUNTIME_DIR: 'the runtime directory cannot be made or used',
 } as const;
 

@@ -84,6 +84,7 @@ export async function startProxy(config: Config, options: { log: Log }): Promise
       },
       socket: { mode: SOCKET_MODE, ...(group === undefined ? {} : { group }) },
     },
+    ...disksOf(config),
     dialect: dialectChoice(config.checkpoint.dialect),
     transport: socketTransport,
     clock: realClock,
@@ -154,6 +155,15 @@ function survival(config: Config): Pick<PairParts, 'state' | 'arbiter' | 'fence'
     arbiter: createArbiter(arbiter, claimant, realClock),
     ...(fenceProgram === undefined ? {} : { fence: { program: fenceProgram, msMax: fenceMsMax } }),
   };
+}
+
+/** A cancelled mirror ends after its requests in flight. */
+const MIRROR_CANCEL_MS_MAX = 5000;
+
+function disksOf({ disks, migration }: Config): Pick<PairParts, 'disks'> {
+  if (disks.length === 0) return {};
+  const nbd = { primary: addressOf(migration.nbdBack), secondary: addressOf(migration.nbd) };
+  return { disks: { disks, nbd, cancelMsMax: MIRROR_CANCEL_MS_MAX } };
 }
 
 function evidenceOf(config: Config, log: Log): EvidenceLog {

@@ -1,5 +1,6 @@
 /** A pair's status as text for a terminal: `colo-proxy status` and `top`. */
 
+import { type CopyProgress, copyShare } from '../pair/initial-copy.js';
 import type { PairStatus } from '../pair/status.js';
 import type { TopFlow } from '../pair/top-flows.js';
 
@@ -22,6 +23,8 @@ export function statusLines(status: PairStatus): string[] {
   return [
     `${status.name}: ${status.state.replace('-', ' ')}, the ${status.carrier} carries the traffic`,
     ...notReady.map((part) => `  not ready: ${part.name}: ${part.detail}`),
+    ...(status.copy === null ? [] : [`  copying      ${copyText(status.copy)}`]),
+    ...(status.signs.length === 0 ? [] : [`  signs        of a lost VM: ${status.signs.join(', ')}`]),
     `  epoch        ${status.epoch}, phase ${status.phase}`,
     `  checkpoints  ${counts(status.checkpoints)}; pause ${pauseMean}`,
     `  divergences  ${counts(status.divergences)}`,
@@ -42,6 +45,11 @@ export function statusLines(status: PairStatus): string[] {
         `${bytesText(counters.bytesSent)} out, ${counters.sendDrops + counters.receiveDrops} lost`,
     ),
   ];
+}
+
+function copyText(copy: CopyProgress): string {
+  const left = copy.msLeft === null ? '' : `, about ${Math.ceil(copy.msLeft / 1000)} s left`;
+  return `${copy.stage}, ${Math.floor(100 * copyShare(copy))} % of ${bytesText(copy.bytesTotal)}${left}`;
 }
 
 /** What `top` shows: rates between two statuses `elapsedMs` apart, and the flows. */

@@ -53,8 +53,13 @@ export const ownChecks: ConfigCheck = (config) => {
     ['migration.listen', config.migration.listen],
     ['migration.connect', config.migration.connect],
     ['migration.connectBack', config.migration.connectBack],
+    ['migration.nbd', config.migration.nbd],
+    ['migration.nbdBack', config.migration.nbdBack],
   ] as const;
   refuseEqual(addresses, 'each needs an address of its own', refuse);
+
+  const drives = config.disks.map(({ drive }, index) => [`disks.${index}.drive`, drive] as const);
+  refuseEqual(drives, 'each drive is replicated once', refuse);
 
   for (const side of ['primary', 'secondary'] as const) {
     if (config[side].createTap && !config[side].link.startsWith('packet:')) {

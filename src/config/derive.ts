@@ -8,7 +8,7 @@ export type Config = ParsedConfig & {
   primary: Vm;
   secondary: Vm;
   runtime: { directory: string };
-  migration: { listen: string; connect: string; connectBack: string };
+  migration: { listen: string; connect: string; connectBack: string; nbd: string; nbdBack: string };
   evidence: { directory: string };
   failover: { stateFile: string };
 };
@@ -36,6 +36,8 @@ export function deriveConfig(parsed: ParsedConfig): Config {
       listen: parsed.migration.listen ?? inDirectory('migrate.sock'),
       connect: parsed.migration.connect ?? inDirectory('incoming.sock'),
       connectBack: parsed.migration.connectBack ?? inDirectory('incoming-back.sock'),
+      nbd: parsed.migration.nbd ?? inDirectory('nbd.sock'),
+      nbdBack: parsed.migration.nbdBack ?? inDirectory('nbd-back.sock'),
     },
     failover: { ...parsed.failover, stateFile: parsed.failover.stateFile ?? `${directory}/state.json` },
     evidence: { ...parsed.evidence, directory: parsed.evidence.directory ?? `${directory}/evidence` },

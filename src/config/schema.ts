@@ -35,6 +35,11 @@ function vmSchema(role: 'primary' | 'secondary') {
     .prefault({});
 }
 
+/** What QEMU's id_wellformed takes, and an NBD URI. */
+function driveId() {
+  return z.string().regex(/^[A-Za-z][A-Za-z0-9_.-]{0,63}$/, 'must be the id of a QEMU drive');
+}
+
 export const configSchema = z.strictObject({
   name: z
     .string()
@@ -94,8 +99,27 @@ export const configSchema = z.strictObject({
       connectBack: socketAddress(
         "Where a fresh secondary on the primary's link waits, after a failover. Default: incoming-back.sock in the runtime directory",
       ).optional(),
+      nbd: socketAddress(
+        'Where the NBD server of the secondary listens while disks are replicated. Default: nbd.sock in the runtime directory',
+      ).optional(),
+      nbdBack: socketAddress(
+        "The same for a fresh secondary on the primary's link. Default: nbd-back.sock in the runtime directory",
+      ).optional(),
     })
     .prefault({}),
+
+  disks: z
+    .array(
+      z.strictObject({
+        drive: driveId(),
+        parent: driveId(),
+      }),
+    )
+    .max(16)
+    .default([])
+    .describe(
+      'Drives that are replicated: a list of drive, the id of a quorum drive on both VMs, and parent, the id of the drive that a secondary exports. See operating.md',
+    ),
 
   tap: z
     .strictObject({

@@ -18,6 +18,8 @@ export const SIGN_WEIGHTS: Readonly<Record<Sign, number>> = {
   'checkpoint-late': 1,
 };
 
+export const SIGNS = Object.keys(SIGN_WEIGHTS) as readonly Sign[];
+
 /** Two signs of different kinds, or a monitor that is silent for very long. */
 export const LOST_WEIGHT = 2;
 

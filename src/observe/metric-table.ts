@@ -1,5 +1,7 @@
 /** Every metric of a pair and where its numbers come from. Names, units and labels are part of the interface. */
 import { CHECKPOINT_MODES } from '../checkpoint/ports.js';
+import { SIGNS } from '../failover/detector.js';
+import { copyShare } from '../pair/initial-copy.js';
 import type { LinkStatus, PairStatus, WaiverStatus } from '../pair/status.js';
 import type { Histogram } from '../system/histogram.js';
 
@@ -86,6 +88,12 @@ export const METRICS: readonly (NumberMetric | HistogramMetric)[] = [
     'Connections translated for their clients since a failover.',
     (s) => s.translatedConnections,
   ),
+  gauge(
+    'copy_share',
+    'How much of the initial copy (first the disks, then the memory) is done, 0 to 1; 0 while none is under way.',
+    ({ copy }) => (copy === null ? 0 : copyShare(copy)),
+  ),
+  perSign('primary_sign', 'Signs that the VM that carries the traffic may be lost: 1 while it is seen.'),
   gauge('arbiter_generation', "The arbiter's generation; 0 before the first claim.", (s) => s.generation),
 
   perKey('frames_released_total', 'Frames let go to the clients.', 'reason', (s) => s.framesReleased),
@@ -197,6 +205,16 @@ function gauge(name: string, help: string, read: (status: PairStatus) => number)
     help,
     labelNames: [],
     read: (status) => [{ value: read(status) }],
+  };
+}
+
+function perSign(name: string, help: string): NumberMetric {
+  return {
+    kind: 'gauge',
+    name: `colo_proxy_${name}`,
+    help,
+    labelNames: ['sign'],
+    read: ({ signs }) => SIGNS.map((sign) => ({ labels: { sign }, value: Number(signs.includes(sign)) })),
   };
 }
 

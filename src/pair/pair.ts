@@ -8,6 +8,7 @@ import { EvidenceLog } from '../evidence/evidence-log.js';
 import type { Sign } from '../failover/detector.js';
 import type { Log } from '../system/log.js';
 import { Authority } from './authority.js';
+import { DiskReplication } from './disk-replication.js';
 import { Heartbeat } from './heartbeat.js';
 import { PairHistory } from './history.js';
 import { Keeper } from './keeper.js';
@@ -99,7 +100,10 @@ export class Pair {
     });
     const { vms, nics, relay, coordinator, authority, history } = this;
     const keeper = this.#keeper;
-    this.protection = new Protection({ parts, vms, nics, relay, coordinator, authority, keeper, history });
+    const disks = parts.disks === undefined ? null : new DiskReplication(parts.disks, clock, parts.log);
+    this.protection = new Protection({
+      ...{ parts, vms, nics, relay, coordinator, authority, keeper, history, disks },
+    });
     this.#heartbeat = new Heartbeat(this, clock, limits.detector);
   }
 

@@ -13,6 +13,7 @@ import type { Address, ListenOptions, Transport } from '../system/channel.js';
 import type { Clock } from '../system/clock.js';
 import type { Log } from '../system/log.js';
 import type { Fence } from './authority.js';
+import type { DiskReplicationOptions } from './disk-replication.js';
 import type { VmLimits } from './vm.js';
 
 export interface PairLimits {
@@ -43,6 +44,8 @@ export interface PairParts {
     readonly connect: Readonly<Record<Seat, Address>>;
     readonly socket?: ListenOptions;
   };
+  /** Drives that are replicated; none unless given. */
+  readonly disks?: DiskReplicationOptions;
   readonly dialect: DialectChoice;
   readonly transport: Transport;
   readonly clock: Clock;

@@ -10,7 +10,7 @@ import { otherSeat, type Seat } from '../dataplane/data-plane.js';
 import { asColoError, ColoError } from '../errors.js';
 import type { ClaimReason } from '../failover/arbiter.js';
 import { primaryLostRule } from '../failover/rules.js';
-import { sleep } from '../system/clock.js';
+import { sleep, type Timer } from '../system/clock.js';
 import type { Log } from '../system/log.js';
 import { InitialCopy } from './initial-copy.js';
 import type { Protectors } from './protectors.js';
@@ -31,9 +31,13 @@ export class Protection {
   #state: ProtectionState = 'unprotected';
   /** The first LOADED of this secondary was committed: it may be promoted. */
   #promotable = false;
+  /** Until the arbiter is asked again. */
+  #again: Timer | null = null;
   /** The secondary was seen waiting for a state to load, and has not been used yet. */
   #secondaryFresh = false;
   #stopping = false;
+  /** The last process died while it protected, perhaps in the middle of beginning to. */
+  #recovers: boolean;
   #channelOpen = false;
   #channelWaiters: (() => void)[] = [];
   /** The carrying VM's guest has shut down: what ends now was meant to end (trap T32). */
@@ -45,7 +49,8 @@ export class Protection {
     this.#log = parts.log;
     this.#steps = new StepQueue(parts.log);
     this.#takeover = new Takeover(protectors);
-    this.copy = new InitialCopy(parts);
+    this.#recovers = protectors.keeper.found.protecting;
+    this.copy = new InitialCopy(parts, protectors.disks);
   }
 
   get state(): ProtectionState {
@@ -72,6 +77,7 @@ export class Protection {
     this.#stopping = true;
     this.copy.end();
     this.#takeover.stop();
+    this.#again?.cancel();
     await this.#steps.idle();
     if (this.#isProtecting()) await this.#primaryGoesOn('the proxy stops', false);
   }
@@ -160,8 +166,13 @@ export class Protection {
     }
     if (role === 'primary' && !this.#isProtecting() && (await this.primary.coloMode()) !== 'none') {
       this.#log.warn({}, 'the primary is still under COLO from before: it goes on alone');
+      await this.#with.disks?.leaveOnPrimary(this.primary.monitor);
       await this.primary.leaveColo();
       this.#with.nics.announce();
+    }
+    if (role === 'primary' && !this.#isProtecting() && this.#recovers) {
+      this.#recovers = false;
+      await this.#with.disks?.recover(this.primary.monitor);
     }
     this.#considerProtecting();
   }
@@ -199,15 +210,25 @@ export class Protection {
   #watchCopy(): void {
     this.copy.watch(() => {
       this.#steps.add('watch the copy', async () => {
-        if (!this.#isProtecting() || this.#with.coordinator.coupled) return this.copy.end();
-        const problem = await this.copy.problem(this.primary);
+        const isOver = this.#promotable || this.#with.coordinator.coupled;
+        if (!this.#isProtecting() || isOver) return this.copy.end();
+        const problem = await this.#advanceCopy();
         if (problem === null) this.#watchCopy();
-        else await this.#primaryGoesOn(problem, false);
+        else await this.#protectionBroke(problem);
       });
     });
   }
 
+  async #advanceCopy(): Promise<string | null> {
+    try {
+      return await this.copy.advance(this.primary, this.secondary);
+    } catch (error) {
+      return asColoError(error, 'COLO_ERR_QMP_COMMAND', 'the initial copy').message;
+    }
+  }
+
   protectedBegan(): void {
+    this.#with.disks?.coupled();
     this.#promotable = true;
     this.#setState('protected', 'the first checkpoint has been loaded');
   }
@@ -331,7 +352,9 @@ export class Protection {
 
   /** The arbiter said no, or nothing: output has stopped, and it is asked again as long as nothing else has come. */
   #tryAgain(what: string, step: () => Promise<void>): void {
-    this.#with.parts.clock.after(this.#with.parts.limits.mandate.retryMs, () => {
+    const { clock, limits } = this.#with.parts;
+    this.#again?.cancel();
+    this.#again = clock.after(limits.mandate.retryMs, () => {
       this.#steps.add(what, async () => {
         if (this.#isProtecting() && !this.#stopping) await step();
       });

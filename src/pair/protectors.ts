@@ -2,6 +2,7 @@ import type { Coordinator } from '../checkpoint/coordinator.js';
 import type { Relay } from '../checkpoint/relay.js';
 import type { Seat } from '../dataplane/data-plane.js';
 import type { Authority } from './authority.js';
+import type { DiskReplication } from './disk-replication.js';
 import type { PairHistory } from './history.js';
 import type { Keeper } from './keeper.js';
 import type { Nics } from './nics.js';
@@ -18,4 +19,5 @@ export interface Protectors {
   readonly authority: Authority;
   readonly keeper: Keeper;
   readonly history: PairHistory;
+  readonly disks: DiskReplication | null;
 }

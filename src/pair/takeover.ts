@@ -27,7 +27,7 @@ export class Takeover {
    * leaves, however long that takes. `began`: it carries the traffic.
    */
   async promote(began: () => void): Promise<void> {
-    const { relay, nics, keeper, coordinator, history, vms } = this.#with;
+    const { relay, nics, keeper, coordinator, history, vms, disks } = this.#with;
     relay.closeChannel();
     nics.promoteSecondary();
     await keeper.save({ protecting: false });
@@ -36,7 +36,9 @@ export class Takeover {
     history.failovers['primary-lost']++;
     began();
     nics.announce();
-    await this.#leaveColo(vms[nics.carrier]);
+    const survivor = vms[nics.carrier];
+    await disks?.leaveOnSecondary(survivor.monitor);
+    await this.#leaveColo(survivor);
     await vms[otherSeat(nics.carrier)].quit();
   }
 
@@ -54,13 +56,21 @@ export class Takeover {
     relay.closeChannel();
     if (!how.secondaryDied) await vms[otherSeat(nics.carrier)].quit();
     // A guest that is down stays down: leaving COLO would run it again.
-    const left = how.guestIsDown ? undefined : this.#leaveColo(vms[nics.carrier]);
+    const left = this.#leaveAlone(vms[nics.carrier], how.guestIsDown);
     keeper.note({ protecting: false });
     nics.continueOnPrimary();
     await coordinator.abandon();
     if (how.secondaryDied) history.failovers['secondary-lost']++;
     began();
     await left;
+  }
+
+  async #leaveAlone(primary: Vm, guestIsDown: boolean): Promise<void> {
+    const { disks } = this.#with;
+    await disks?.leaveOnPrimary(primary.monitor);
+    if (guestIsDown) return;
+    await this.#leaveColo(primary);
+    await disks?.resumeGuest(primary.monitor);
   }
 
   /** A VM that refuses, or cannot be reached now, is told again: if it is stopped for a checkpoint it would stay so. */

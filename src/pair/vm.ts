@@ -9,6 +9,7 @@ import {
   type MigrationStatus,
   migrate,
   migrateIncoming,
+  type QmpExecutor,
   queryColoStatus,
   queryMigrate,
   queryStatus,
@@ -119,6 +120,11 @@ export class Vm {
     const version = this.version;
     if (version !== undefined) return `QEMU ${version.major}.${version.minor}.${version.micro}`;
     return `waiting for QMP on ${showAddress(this.#qmp.address)}: ${this.#qmp.problem}`;
+  }
+
+  /** For commands that are not of COLO. */
+  get monitor(): QmpExecutor {
+    return this.#qmp;
   }
 
   status(): Promise<VmStatus> {

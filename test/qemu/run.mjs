@@ -18,6 +18,7 @@ import { Rig } from './lib/rig.mjs';
 import { RunFolder } from './lib/run-folder.mjs';
 import { WORDS } from './lib/word-stop.mjs';
 import { death } from './scenarios/death.mjs';
+import { DISKS, diskArgs, disks } from './scenarios/disks.mjs';
 import { divergence } from './scenarios/divergence.mjs';
 import { adaptive, periodic } from './scenarios/modes.mjs';
 import { twoNics } from './scenarios/nics.mjs';
@@ -123,6 +124,13 @@ const STORIES = {
     async play(rig, section) {
       await rig.protect();
       await twoNics(rig, section);
+    },
+  },
+  disks: {
+    checkpoint: { periodMsMax: 0 },
+    rig: { config: { checkpoint: { periodMsMax: 0 }, disks: DISKS }, qemuArgs: diskArgs },
+    async play(rig, section) {
+      await disks(rig, section);
     },
   },
   soak: {

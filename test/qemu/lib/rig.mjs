@@ -25,7 +25,8 @@ export class Rig {
    * @param {{kernel: string, initrd: string}} options.image
    * @param {object} options.config parts of the proxy's configuration beside links and paths
    * @param {boolean} [options.holdWords] the proxy can be stopped at a sync-point
-   * @param {string[]} [options.qemuArgs] more arguments of each VM
+   * @param {string[] | ((vm: {name: string, isFresh: boolean, folder: string}) => Promise<string[]>)} [options.qemuArgs]
+   *   more arguments of each VM; `folder` is for its files
    * @param {boolean} [options.twoNics] the VMs have two network interfaces, on two networks
    */
   constructor(options) {
@@ -128,8 +129,10 @@ export class Rig {
   async #startVm(seat, name, incoming) {
     const { qemu, accelerator, image, qemuArgs = [] } = this.options;
     const proposed = await this.proxy.qemuArgs(seat, qemu.version);
-    const extraArgs = [...qemuArgs, ...proposed, ...(proposed.includes('-incoming') ? [] : incoming)];
     const { logs: directory, sockets } = this;
+    const isFresh = incoming.length > 0;
+    const more = Array.isArray(qemuArgs) ? qemuArgs : await qemuArgs({ name, isFresh, folder: sockets });
+    const extraArgs = [...more, ...proposed, ...(proposed.includes('-incoming') ? [] : incoming)];
     const vm = new Vm({
       name,
       qemu,

@@ -49,6 +49,8 @@ describe('defaults', () => {
       listen: 'unix:/run/colo-proxy/default/migrate.sock',
       connect: 'unix:/run/colo-proxy/default/incoming.sock',
       connectBack: 'unix:/run/colo-proxy/default/incoming-back.sock',
+      nbd: 'unix:/run/colo-proxy/default/nbd.sock',
+      nbdBack: 'unix:/run/colo-proxy/default/nbd-back.sock',
     });
     expect(config.client.link).toBe('tap:colo0');
     expect(config.http.listen).toBe('127.0.0.1:9120');

@@ -280,7 +280,12 @@ export class Protection {
     if (!this.#isProtecting() || this.#stopping) return;
     const primary = await this.primary.liveness();
     if (primary === 'refused') return this.#vmDied(this.primary.seat);
-    const secondary = await this.secondary.liveness();
+    let secondary = await this.secondary.liveness();
+    if (primary === 'unknown' && secondary === 'unknown') {
+      // A secondary that loads the state of a primary that hangs, hangs with it.
+      this.#with.relay.closeChannel('primary');
+      secondary = await this.secondary.liveness();
+    }
     if (primary === 'unknown' && secondary === 'alive' && this.isProtected) {
       this.#log.warn({ detail }, 'the primary does not answer, and what it was asked for did not come');
       return this.#primaryLost();

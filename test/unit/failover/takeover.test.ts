@@ -103,6 +103,28 @@ describe('a state file that cannot be written', () => {
   });
 });
 
+describe('a primary that hangs in the middle of its state', () => {
+  it('and a secondary that hangs in loading it: once the channel is cut the secondary answers, and goes on', async () => {
+    const { world } = await protectedWorld(66);
+    const counter = world.client.count(ipv4, 200, 5);
+    await world.run(100);
+    const { vms, relay, protection } = world.pair;
+    let isCut = false;
+    const close = relay.closeChannel.bind(relay);
+    relay.closeChannel = (side) => {
+      isCut ||= side === 'primary';
+      close(side);
+    };
+    vms.primary.liveness = async () => 'unknown';
+    vms.secondary.liveness = async () => (isCut ? 'alive' : 'unknown');
+    protection.phaseLimit('transferring', 10_000);
+    expect(await world.run(120_000, () => counter.report !== null)).toBe(true);
+    expect(counter.report!.problem).toBeNull();
+    expect(world.pair.status()).toMatchObject({ carrier: 'secondary', state: 'failed-over' });
+    await world.close();
+  });
+});
+
 describe('a survivor that refuses x-colo-lost-heartbeat', () => {
   it('is told again until it obeys; status says why meanwhile, and its traffic passes', async () => {
     const { world } = await protectedWorld(64);

@@ -79,7 +79,7 @@ function wantedCells({ short, cells, again, random, seed, kills, links }, result
 }
 
 function quantile(sorted, share) {
-  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];
 }
 
 function inWords({ when, phase, figures }) {

@@ -25,6 +25,7 @@ import type { PairStatus } from './pair/status.js';
 import { type TopFlow, topFlows } from './pair/top-flows.js';
 import { dialectChoice } from './protocol/dialects.js';
 import { groupId, userId } from './system/accounts.js';
+import { BusyPoll } from './system/busy-poll.js';
 import { type Address, parseAddress } from './system/channel.js';
 import { realClock } from './system/clock.js';
 import type { Log } from './system/log.js';
@@ -218,10 +219,12 @@ function recorderOf(
 /** `mtuBytes`: of the first interface that exists (the client side's bridge, as a rule); the VMs' side follows it. */
 function linkOptionsOf(config: Config, mtuBytes: number): LinkOptions {
   const { group } = config.runtime;
+  const { busyPollUs, ...links } = config.links;
   return {
     ...DEFAULT_LINK_OPTIONS,
-    ...config.links,
+    ...links,
     clock: realClock,
+    ...(busyPollUs > 0 && { busyPoll: new BusyPoll(busyPollUs, realClock.now) }),
     frameBytesMax: mtuBytes + FRAME_OVERHEAD_BYTES,
     socketMode: SOCKET_MODE,
     ...(group === undefined ? {} : { socketGroup: groupId(group) }),

@@ -138,6 +138,12 @@ export const configSchema = z.strictObject({
         GIB,
         'Frames waiting for a link that takes none; beyond it they are dropped and counted',
       ),
+      busyPollUs: count(
+        0,
+        0,
+        10_000,
+        'Microseconds for which the proxy keeps looking for more frames before it sleeps: less latency, up to one core more; 0: off',
+      ),
       reconnectMsMin: milliseconds(
         20,
         10,

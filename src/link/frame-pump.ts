@@ -1,4 +1,5 @@
 import { type FramePort, SLOT_OVERHEAD_BYTES } from '../../native/index.js';
+import type { BusyPoll } from '../system/busy-poll.js';
 import type { Clock } from '../system/clock.js';
 import type { FrameBatch, LinkAbilities, LinkCounters, VnetHeaderBytes } from './link.js';
 import { OffloadStage } from './offload.js';
@@ -33,6 +34,7 @@ export class FramePump {
   readonly #counters: LinkCounters;
   readonly #events: PumpEvents;
   readonly #clock: Clock;
+  readonly #busyPoll: BusyPoll | undefined;
   readonly #batch: ReceiveBatch;
   #port: FramePort | undefined;
   #reading = false;
@@ -47,6 +49,7 @@ export class FramePump {
     this.#counters = counters;
     this.#events = events;
     this.#clock = options.clock;
+    this.#busyPoll = options.busyPoll;
     this.#batch = new ReceiveBatch(
       SLOT_BYTES * options.batchFramesMax,
       options.batchFramesMax,
@@ -114,6 +117,7 @@ export class FramePump {
     if (batch.count === 0) return 0;
     for (let index = 0; index < batch.count; index++) this.#counters.bytesReceived += lengths[index]!;
     this.#counters.framesReceived += batch.count;
+    this.#busyPoll?.stir();
     this.#events.receive(batch);
     return batch.count;
   }

@@ -20,31 +20,51 @@ export interface GuestOptions {
   /** The entropy of this copy of the guest: it makes ISNs, IP ids and `rand` differ between the two VMs. */
   readonly random: Random;
   readonly transmit: (frame: Buffer) => void;
+  /** Further network interfaces, each with the same services. */
+  readonly moreNics?: readonly {
+    readonly addresses: HostAddresses;
+    readonly transmit: (frame: Buffer) => void;
+  }[];
   readonly tcp?: Partial<TcpOptions>;
   readonly services?: Partial<ServiceKnobs>;
   readonly lagMs?: number;
   readonly lagJitterMs?: number;
   readonly clockRate?: number;
-  readonly ipId?: () => number;
+  readonly mark?: () => number;
 }
 
-/** What runs in a scripted VM: a network stack with a few services, whose whole state can be copied. */
+/** What runs in a scripted VM: a network stack for each interface, with a few services; its whole state can be copied. */
 export class Guest {
-  readonly stack: NetworkStack;
+  readonly stacks: readonly NetworkStack[];
 
   constructor(options: GuestOptions) {
-    const knobs = { ...NO_KNOBS, ...options.services };
-    this.stack = new NetworkStack({ ...options, application: guestApplication(knobs) });
+    const application = guestApplication({ ...NO_KNOBS, ...options.services });
+    const nics = [{}, ...(options.moreNics ?? [])];
+    this.stacks = nics.map((nic) => new NetworkStack({ ...options, ...nic, application }));
+  }
+
+  /** Of the first interface. */
+  get stack(): NetworkStack {
+    return this.stacks[0]!;
+  }
+
+  start(): void {
+    for (const stack of this.stacks) stack.start();
+  }
+
+  stop(): void {
+    for (const stack of this.stacks) stack.stop();
   }
 
   /** The whole state at this instant: what a checkpoint carries. Only while stopped. */
   snapshot(): Buffer {
-    return serialize(this.stack.state);
+    return serialize(this.stacks.map((stack) => stack.state));
   }
 
   /** Goes on from a snapshot; everything this guest knew is gone. Only while stopped. */
   restore(snapshot: Uint8Array): void {
-    this.stack.load(deserialize(snapshot) as StackState);
+    const states = deserialize(snapshot) as StackState[];
+    for (const [nic, stack] of this.stacks.entries()) stack.load(states[nic]!);
   }
 }
 

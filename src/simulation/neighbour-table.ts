@@ -3,6 +3,7 @@ import type { EthernetFields } from '../wire/build.js';
 import { buildArp, buildNeighbourAdvertisement, buildNeighbourSolicitation } from '../wire/build.js';
 import type { FrameView } from '../wire/frame-view.js';
 import { Icmpv6Type } from '../wire/numbers.js';
+import { vlanTags } from '../wire/vlan.js';
 import type { Neighbour } from './stack-state.js';
 import { addressKey } from './stack-state.js';
 
@@ -18,7 +19,7 @@ export interface HostAddresses {
   readonly mac: Uint8Array;
   readonly ipv4: Uint8Array;
   readonly ipv6: Uint8Array;
-  /** VLAN id of all its frames; 0: untagged. */
+  /** VLAN tags of all its frames, as FrameView.vlan has them; 0: untagged. */
   readonly vlan: number;
 }
 
@@ -31,7 +32,7 @@ export class NeighbourTable {
   constructor(host: HostAddresses, transmit: (frame: Buffer) => void) {
     this.#host = host;
     this.#transmit = transmit;
-    this.#ethernet = { sourceMac: host.mac, ...(host.vlan === 0 ? {} : { vlans: [{ vid: host.vlan }] }) };
+    this.#ethernet = { sourceMac: host.mac, vlans: vlanTags(host.vlan) };
   }
 
   /** Sends a frame whose destination MAC is still open (its first six bytes), now or when it is known. */

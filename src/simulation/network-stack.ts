@@ -1,9 +1,11 @@
 import type { Clock } from '../system/clock.js';
-import { buildEcho, buildTcp, buildUdp, type IpFields } from '../wire/build.js';
+import { buildEcho, buildIp, buildTcp, buildUdp, type IpFields, type VlanTag } from '../wire/build.js';
 import { FrameKind, FrameView, TcpFlag } from '../wire/frame-view.js';
-import { Icmpv4Type, Icmpv6Type } from '../wire/numbers.js';
+import { Icmpv4Type, Icmpv6Type, IpProtocol, UDP_HEADER_BYTES } from '../wire/numbers.js';
 import { parseFrame } from '../wire/parse.js';
+import { vlanTags } from '../wire/vlan.js';
 import { append, takeAll } from './byte-queue.js';
+import { cutDatagram, takeFragment } from './fragments.js';
 import {
   destinationKey,
   isSound,
@@ -26,6 +28,8 @@ import { tcpTimers } from './tcp-timers.js';
 
 const CONNECTIONS_MAX = 4096;
 const INBOX_FRAMES_MAX = 4096;
+/** The low bits of a mark, which say nothing about its sender. */
+const FRAGMENT_ID_MASK = 0xf;
 
 export interface Datagram {
   readonly ipVersion: 4 | 6;
@@ -62,8 +66,8 @@ export interface NetworkStackOptions {
   readonly lagJitterMs?: number;
   /** How fast this machine's clock runs; 1 when absent. Two hosts' clocks never agree for long (trap T10). */
   readonly clockRate?: number;
-  /** Gives each frame's IPv4 identification; random when absent. An observer reads from it who sent the frame. */
-  readonly ipId?: () => number;
+  /** Of 16 bits: each frame's IPv4 identification or IPv6 flow label; random when absent. It may say who sent the frame. */
+  readonly mark?: () => number;
 }
 
 /**
@@ -81,7 +85,10 @@ export class NetworkStack implements TcpHost {
   readonly #view = new FrameView();
   readonly #lagMs: number;
   readonly #lagJitterMs: number;
-  readonly #ipId: () => number;
+  readonly #mark: () => number;
+  readonly #vlans: readonly VlanTag[];
+  /** Grows with everything that happens to this machine. */
+  activity = 0;
 
   constructor(options: NetworkStackOptions) {
     this.options = { ...DEFAULT_TCP_OPTIONS, ...options.tcp };
@@ -92,7 +99,8 @@ export class NetworkStack implements TcpHost {
     this.#neighbours = new NeighbourTable(options.addresses, options.transmit);
     this.#lagMs = options.lagMs ?? 0;
     this.#lagJitterMs = options.lagJitterMs ?? 0;
-    this.#ipId = options.ipId ?? (() => this.random32() & 0xffff);
+    this.#mark = options.mark ?? (() => this.random32() & 0xffff);
+    this.#vlans = vlanTags(options.addresses.vlan);
     this.state = newStackState(options.random.uint32());
   }
 
@@ -190,7 +198,12 @@ export class NetworkStack implements TcpHost {
 
   sendDatagram(remote: Uint8Array, remotePort: number, localPort: number, payload: Uint8Array): void {
     const ports = { sourcePort: localPort, destinationPort: remotePort };
-    this.#transmitTo(remote, buildUdp({ ...this.#ip(remote), ...ports, payload }));
+    const ip = this.#ip(remote);
+    // A machine counts its datagrams: the pieces of two that are on their way must not be taken for one another's.
+    const id = (ip.id! & ~FRAGMENT_ID_MASK) | (this.state.fragmentId++ & FRAGMENT_ID_MASK);
+    const whole = buildUdp({ ...ip, ...ports, payload });
+    const l4 = whole.subarray(whole.length - payload.length - UDP_HEADER_BYTES);
+    for (const frame of cutDatagram({ ...ip, id }, IpProtocol.UDP, l4)) this.#transmitTo(remote, frame);
     this.#rearm();
   }
 
@@ -271,13 +284,15 @@ export class NetworkStack implements TcpHost {
   }
 
   #ip(remote: Uint8Array): IpFields {
-    const { mac, vlan } = this.addresses;
+    const { mac } = this.addresses;
+    const mark = this.#mark();
     return {
       sourceMac: mac,
-      ...(vlan === 0 ? {} : { vlans: [{ vid: vlan }] }),
+      vlans: this.#vlans,
       source: this.#own(remote.length === 4 ? 4 : 6),
       destination: remote,
-      id: this.#ipId(), // the two VMs' IP ids are never equal
+      id: mark, // the two VMs' IP ids are never equal
+      flowLabel: mark,
       dontFragment: true,
     };
   }
@@ -300,9 +315,18 @@ export class NetworkStack implements TcpHost {
     if (view.ipVersion === 0 || !isSound(view)) return;
     if (kind === FrameKind.ND) this.#neighbours.neighbourDiscovery(neighbours, view, this.nowMs());
     if (destinationKey(view) !== addressKey(this.#own(view.ipVersion as 4 | 6))) return;
-    if (kind === FrameKind.TCP) this.#segment(view);
+    if (kind === FrameKind.FRAGMENT) this.#fragment(view);
+    else if (kind === FrameKind.TCP) this.#segment(view);
     else if (kind === FrameKind.UDP) this.#datagram(view);
     else if (kind === FrameKind.ICMP || kind === FrameKind.ICMPV6) this.#icmp(view);
+  }
+
+  #fragment(view: FrameView): void {
+    const l4 = takeFragment(this.state.fragments, view);
+    if (l4 === null) return;
+    const fields = { source: sourceOf(view), destination: this.#own(view.ipVersion as 4 | 6) };
+    const whole = buildIp({ ...fields, vlans: this.#vlans }, view.ipProtocol, l4);
+    this.#handle(whole, 0, whole.length);
   }
 
   #segment(view: FrameView): void {
@@ -375,6 +399,7 @@ export class NetworkStack implements TcpHost {
   }
 
   #rearm(): void {
+    this.activity++;
     if (!this.running) return;
     let deadlineMs = Math.min(
       this.state.inbox[0]?.dueAtMs ?? NEVER,

@@ -1,3 +1,4 @@
+import type { Pieces } from './fragments.js';
 import type { TcpConnection } from './tcp-state.js';
 
 /** What a neighbour's address resolves to, or what waits for it. Keys are addresses in hex. */
@@ -22,6 +23,9 @@ export interface StackState {
   /** Connection by `remote address:port:local port`. */
   readonly byAddress: Map<string, number>;
   readonly neighbours: Map<string, Neighbour>;
+  /** Datagrams that wait for the rest of their pieces, and the number of the next one that is cut. */
+  readonly fragments: Map<string, Pieces>;
+  fragmentId: number;
   /** Frames taken from the device and not looked at yet (a lagging guest). */
   inbox: { frame: Uint8Array; dueAtMs: number }[];
   /** The services' own data. */
@@ -37,6 +41,8 @@ export function newStackState(timestampOffset: number): StackState {
     connections: new Map(),
     byAddress: new Map(),
     neighbours: new Map(),
+    fragments: new Map(),
+    fragmentId: 0,
     inbox: [],
     services: {},
   };

@@ -23,6 +23,19 @@ function addresses(number: number): HostAddresses {
 export const CLIENT_HOST = addresses(1);
 export const GUEST_HOST = addresses(2);
 
+/** The same host on another network, with the tags of a VLAN. */
+export function onNetwork(host: HostAddresses, network: number, vlan: number): HostAddresses {
+  const moved = {
+    mac: Uint8Array.from(host.mac),
+    ipv4: Uint8Array.from(host.ipv4),
+    ipv6: Uint8Array.from(host.ipv6),
+  };
+  moved.mac[4]! += network;
+  moved.ipv4[1]! += network;
+  moved.ipv6[1]! += network;
+  return { ...moved, vlan };
+}
+
 /** The sockets of a stage, all in one directory: what a proxy's configuration must name. */
 export function stageSockets(directory: string) {
   const at = (file: string): string => join(directory, file);

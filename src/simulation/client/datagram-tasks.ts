@@ -65,33 +65,38 @@ export interface ProbeOptions {
   readonly count: number;
   readonly everyMs: number;
   readonly answerMsMax: number;
+  /** Of each UDP echo, behind its number; more than fits the link goes in fragments. */
+  readonly payloadBytes?: number;
 }
 
 /** UDP echoes with a number and a payload of their own each. */
 export class UdpEcho extends ProbeTask {
   readonly port: number;
+  readonly #payloadBytes: number;
 
   constructor(stack: NetworkStack, clock: Clock, server: Uint8Array, port: number, probes: ProbeOptions) {
     super('udp echo', stack, clock, server, probes);
     this.port = port;
+    this.#payloadBytes = probes.payloadBytes ?? PAYLOAD_BYTES;
   }
 
   protected override send(number: number): void {
-    const payload = fileBytes(`udp-${this.port}`, number * PAYLOAD_BYTES, PAYLOAD_BYTES);
-    const datagram = new Uint8Array(4 + PAYLOAD_BYTES);
+    const bytes = this.#payloadBytes;
+    const payload = fileBytes(`udp-${this.port}`, number * bytes, bytes);
+    const datagram = new Uint8Array(4 + bytes);
     new DataView(datagram.buffer).setUint32(0, number);
     datagram.set(payload, 4);
     this.stack.sendDatagram(this.server, GuestPort.ECHO, this.port, datagram);
   }
 
   datagram({ payload }: Datagram): void {
-    if (payload.length !== 4 + PAYLOAD_BYTES) {
+    if (payload.length !== 4 + this.#payloadBytes) {
       this.end(`a datagram of ${payload.length} bytes came back`);
       return;
     }
     const number = new DataView(payload.buffer, payload.byteOffset).getUint32(0);
     this.bytes += payload.length;
-    if (firstWrongByte(`udp-${this.port}`, number * PAYLOAD_BYTES, payload.subarray(4)) >= 0) {
+    if (firstWrongByte(`udp-${this.port}`, number * this.#payloadBytes, payload.subarray(4)) >= 0) {
       this.end(`datagram ${number} came back changed`);
       return;
     }

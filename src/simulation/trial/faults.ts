@@ -1,11 +1,11 @@
 import type { Phase } from '../../checkpoint/ports.js';
+import { otherSeat, type Seat } from '../../dataplane/data-plane.js';
 import type { Timer } from '../../system/clock.js';
 import { buildGratuitousArp } from '../../wire/build.js';
 import type { WireFaults } from '../lossy-wire.js';
-import { CLIENT_HOST } from '../stage.js';
 import type { World } from '../world.js';
-import { DISRUPTIVE, type FaultName, type Plan, type PlannedFault } from './plan.js';
-import { seats } from './watch.js';
+import { DISRUPTIVE, type FaultName, LASTING, type Plan, type PlannedFault } from './plan.js';
+import { seats } from './seats.js';
 
 /** After a fault that ends protection nothing else of that kind until it has returned and this has passed. */
 const DISRUPTIVE_DISTANCE_MS = 1000;
@@ -13,6 +13,8 @@ const DISRUPTIVE_DISTANCE_MS = 1000;
 const OVER_AFTER_MS = 6000;
 const STORM_FRAMES = 300;
 const BURST_MS = 4;
+/** What is frozen or out of order is so this much longer than a bad cable. */
+const FREEZE_TIMES = 5;
 const WALL_JUMP_MS = 3_600_000;
 
 /** What each fault does to a wire. */
@@ -35,6 +37,8 @@ export class Faults {
   readonly #calm: WireFaults;
   readonly #phasesSeen = new Map<Phase, number>();
   readonly #timers: Timer[] = [];
+  /** What ends the faults that go on. */
+  readonly #ends: (() => void)[] = [];
   #begun = false;
   #waiting = 0;
   #lastDisruptionMs = Number.NEGATIVE_INFINITY;
@@ -43,7 +47,7 @@ export class Faults {
     this.#world = world;
     this.#plan = plan;
     this.#say = say;
-    this.#calm = { ...world.wires.toClient.faults };
+    this.#calm = { ...world.networks[0]!.wires.toClient.faults };
   }
 
   /** Nothing planned is still to come. Faults bound to a phase may never come. */
@@ -89,7 +93,7 @@ export class Faults {
     if (DISRUPTIVE.has(name)) {
       const nowMs = this.#world.clock.now();
       if (!seats(this.#world).isProtected || nowMs - this.#lastDisruptionMs < DISRUPTIVE_DISTANCE_MS) return;
-      this.#lastDisruptionMs = nowMs;
+      this.#lastDisruptionMs = nowMs + (LASTING.has(name) ? FREEZE_TIMES * durationMs : 0);
     }
     this.struck[name] = (this.struck[name] ?? 0) + 1;
     this.#say(`FAULT ${name}`);
@@ -115,37 +119,77 @@ export class Faults {
     'wall-jump': (durationMs) => {
       this.#world.clock.jumpWall(durationMs % 2 === 0 ? WALL_JUMP_MS : -WALL_JUMP_MS);
     },
+    'crash-proxy': (durationMs) => {
+      this.#world.crashProxy();
+      this.#after(durationMs, () => this.#restart());
+    },
+    'freeze-primary': (durationMs) => this.#freeze(this.#carrierSeat, durationMs),
+    'freeze-secondary': (durationMs) => this.#freeze(otherSeat(this.#carrierSeat), durationMs),
+    'freeze-proxy': (durationMs) => {
+      this.#world.freezeProxy();
+      this.#after(FREEZE_TIMES * durationMs, () => this.#world.thawProxy());
+    },
+    'crash-arbiter': (durationMs) => this.#down(this.#world.arbiter, 'isUp', false, durationMs),
+    'disk-full': (durationMs) => this.#down(this.#world.disk, 'isFull', true, durationMs),
     storm: () => {
-      const frame = buildGratuitousArp(
-        Buffer.from(CLIENT_HOST.mac),
-        Buffer.from(CLIENT_HOST.ipv4),
-        'request',
-        0,
-      );
-      for (let count = 0; count < STORM_FRAMES; count++) this.#world.wires.toProxy.send(frame);
+      for (const { client, wires } of this.#world.networks) {
+        const { mac, ipv4, vlan } = client.stack.addresses;
+        const frame = buildGratuitousArp(Buffer.from(mac), Buffer.from(ipv4), 'request', vlan);
+        for (let count = 0; count < STORM_FRAMES; count++) wires.toProxy.send(frame);
+      }
     },
     checkpoint: () => {
       this.#world.pair.checkpoint().catch(() => {}); // there may be none to take now
     },
   };
 
+  get #carrierSeat(): Seat {
+    return this.#world.pair.nics.carrier;
+  }
+
   #setWires(faults: WireFaults): void {
-    this.#world.wires.toClient.faults = faults;
-    this.#world.wires.toProxy.faults = faults;
+    for (const network of this.#world.networks) network.setFaults(faults);
   }
 
-  #stall(seat: 'primary' | 'secondary', durationMs: number): void {
-    this.#world.netdevs[seat]!.stall(true);
-    this.#after(durationMs, () => this.#world.netdevs[seat]!.stall(false));
+  #stall(seat: Seat, durationMs: number): void {
+    this.#world.stallVm(seat, true);
+    this.#after(durationMs, () => this.#world.stallVm(seat, false));
   }
 
-  #burst(seat: 'primary' | 'secondary', durationMs: number): void {
+  #freeze(seat: Seat, durationMs: number): void {
+    this.#world.freezeVm(seat);
+    this.#ends.push(() => this.#world.thawVm(seat));
+    this.#after(FREEZE_TIMES * durationMs, () => this.#world.thawVm(seat));
+  }
+
+  /** Out of order for a while; longer than an arbiter's lease at most. */
+  #down<K extends string>(part: Record<K, boolean> | null, key: K, value: boolean, durationMs: number): void {
+    if (part === null) return;
+    part[key] = value;
+    this.#ends.push(() => {
+      part[key] = !value;
+    });
+    this.#after(FREEZE_TIMES * durationMs, () => {
+      part[key] = !value;
+    });
+  }
+
+  /** The service manager starts a fresh proxy. */
+  #restart(): void {
+    if (this.#world.proxyIsAlive) return;
+    this.#say('a fresh proxy is started');
+    this.#world
+      .restartProxy()
+      .catch((error: unknown) => this.#say(`the proxy does not start: ${String(error)}`));
+  }
+
+  #burst(seat: Seat, durationMs: number): void {
     for (let atMs = 0; atMs < durationMs; atMs += 2 * BURST_MS) {
       this.#after(atMs, () => this.#stall(seat, BURST_MS));
     }
   }
 
-  #lose(seat: 'primary' | 'secondary', durationMs: number): void {
+  #lose(seat: Seat, durationMs: number): void {
     this.#world.vmLoss[seat] = 0.1;
     this.#after(durationMs, () => {
       this.#world.vmLoss[seat] = 0;
@@ -158,9 +202,12 @@ export class Faults {
 
   #calmDown(): void {
     this.#setWires(this.#calm);
+    this.#world.thawProxy();
+    for (const end of this.#ends.splice(0)) end();
+    this.#restart();
     for (const seat of ['primary', 'secondary'] as const) {
       this.#world.vmLoss[seat] = 0;
-      this.#world.netdevs[seat]?.stall(false);
+      this.#world.stallVm(seat, false);
     }
   }
 }

@@ -1,6 +1,6 @@
 import type { Plan } from './plan.js';
 import { runTrial } from './trial.js';
-import type { Invariant } from './watch.js';
+import type { Invariant } from './violation.js';
 
 /** Plans that are one thing simpler, the largest cuts first. */
 function* simpler(plan: Plan): Generator<Plan> {

@@ -22,6 +22,12 @@ export const FAULTS = [
   'cut-channel',
   'cut-primary-qmp',
   'cut-secondary-qmp',
+  'crash-proxy',
+  'freeze-primary',
+  'freeze-secondary',
+  'freeze-proxy',
+  'crash-arbiter',
+  'disk-full',
   'wall-jump',
   'storm',
   'checkpoint',
@@ -35,6 +41,35 @@ export const DISRUPTIVE: ReadonlySet<FaultName> = new Set<FaultName>([
   'cut-channel',
   'cut-primary-qmp',
   'cut-secondary-qmp',
+  'crash-proxy',
+  'freeze-primary',
+  'freeze-secondary',
+  'freeze-proxy',
+  'crash-arbiter',
+  'disk-full',
+]);
+
+/** Of these, the ones that go on for a while. */
+export const LASTING: ReadonlySet<FaultName> = new Set<FaultName>([
+  'crash-proxy',
+  'freeze-primary',
+  'freeze-secondary',
+  'freeze-proxy',
+  'crash-arbiter',
+  'disk-full',
+]);
+
+/** No client frame is lost by these: every datagram must be answered. */
+export const HARMLESS: ReadonlySet<FaultName> = new Set<FaultName>([
+  'duplication',
+  'reordering',
+  'delay',
+  'stall-secondary',
+  'burst-secondary',
+  'loss-secondary',
+  'crash-secondary',
+  'wall-jump',
+  'checkpoint',
 ]);
 
 /** Phases of a checkpoint at whose beginning a fault may strike. */
@@ -67,6 +102,7 @@ export const TASKS = [
   'time',
   'call-back',
   'udp',
+  'big-udp',
   'ping',
 ] as const;
 export type TaskName = (typeof TASKS)[number];
@@ -77,12 +113,14 @@ export interface PlannedTask {
   readonly atMs: number;
   /** Bytes, requests or probes, as fits the task. */
   readonly size: number;
+  /** Interface of the guest; the first when there are fewer. */
+  readonly nic: number;
 }
 
 /** A whole trial as plain data: it can be printed, cut down and run again. */
 export interface Plan {
   readonly seed: number;
-  readonly world: Omit<WorldOptions, 'seed' | 'log' | 'limits'>;
+  readonly world: Omit<WorldOptions, 'seed' | 'log' | 'limits' | 'pair'>;
   /** Small limits of held memory, so that they are reached. */
   readonly tight: boolean;
   readonly tasks: readonly PlannedTask[];
@@ -96,6 +134,8 @@ export interface PlanOptions {
   readonly steps?: number;
 }
 
+/** None for most; one tag; two. */
+const VLANS = [0, 0, 0, 7, 100 * 4096 + 7];
 const STEPS_DEFAULT = 12;
 const FAULTS_WITHIN_MS = 1500;
 
@@ -108,6 +148,7 @@ const SIZES: Readonly<Record<TaskName, (random: Random) => number>> = {
   time: () => 1,
   'call-back': () => 1,
   udp: (random) => 5 + below(random, 40),
+  'big-udp': (random) => 3 + below(random, 15),
   ping: (random) => 5 + below(random, 20),
 };
 
@@ -129,6 +170,9 @@ export function makePlan(seed: number, options: PlanOptions = {}): Plan {
       linkDelayMs: pick(random, [0.05, 0.05, 1, 4]),
       channelDelayMs: pick(random, [0.02, 0.02, 1.5]),
       ...(chance(random, 0.1) ? { linkBytesMax: 32 * 1024 } : {}),
+      nics: pick(random, [1, 1, 1, 2, 3]),
+      vlan: pick(random, VLANS),
+      leased: chance(random, 0.3),
     },
     tight: chance(random, 0.2),
     tasks: Array.from({ length: 1 + below(random, Math.max(1, steps - faults)) }, () => task(random)),
@@ -153,7 +197,8 @@ function manners(random: Random): GuestManners {
 function task(random: Random): PlannedTask {
   const name = pick(random, TASKS);
   const ipVersion = chance(random, 0.7) ? 4 : 6;
-  return { name, ipVersion, atMs: below(random, FAULTS_WITHIN_MS), size: SIZES[name](random) };
+  const size = SIZES[name](random);
+  return { name, ipVersion, atMs: below(random, FAULTS_WITHIN_MS), size, nic: below(random, 3) };
 }
 
 function fault(random: Random, names: readonly FaultName[]): PlannedFault {
@@ -168,10 +213,12 @@ function fault(random: Random, names: readonly FaultName[]): PlannedFault {
 export function directedPlans(seed: number): Plan[] {
   const base = makePlan(seed, { faults: [] });
   const tasks: PlannedTask[] = [
-    { name: 'count', ipVersion: 4, atMs: 0, size: 200 },
-    { name: 'download', ipVersion: 6, atMs: 0, size: 200_000 },
-    { name: 'upload', ipVersion: 4, atMs: 5, size: 150_000 },
-    ...[10, 150, 300, 450].map((atMs): PlannedTask => ({ name: 'rand', ipVersion: 4, atMs, size: 1 })),
+    { name: 'count', ipVersion: 4, atMs: 0, size: 200, nic: 0 },
+    { name: 'download', ipVersion: 6, atMs: 0, size: 200_000, nic: 1 },
+    { name: 'upload', ipVersion: 4, atMs: 5, size: 150_000, nic: 0 },
+    ...[10, 150, 300, 450].map(
+      (atMs): PlannedTask => ({ name: 'rand', ipVersion: 4, atMs, size: 1, nic: 0 }),
+    ),
   ];
   const plans: Plan[] = [];
   for (const name of DISRUPTIVE) {

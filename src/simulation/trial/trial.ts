@@ -3,11 +3,12 @@ import { DEFAULT_COMPARE_LIMITS } from '../../compare/verdict.js';
 import type { Log } from '../../system/log.js';
 import type { ClientTask } from '../client/task.js';
 import { hashText } from '../random.js';
-import { GUEST_HOST } from '../stage.js';
 import { World } from '../world.js';
 import { Faults } from './faults.js';
-import type { Plan, PlannedTask } from './plan.js';
-import { seats, type Violation, Watch } from './watch.js';
+import { type FaultName, HARMLESS, type Plan, type PlannedTask } from './plan.js';
+import { seats } from './seats.js';
+import type { Violation } from './violation.js';
+import { Watch } from './watch.js';
 
 export interface TrialResult {
   readonly violation: Violation | null;
@@ -27,6 +28,10 @@ const PROTECTED_WITHIN_MS = 30_000;
 /** With the faults over, everything must be done within this. */
 const COMPLETE_WITHIN_MS = 90_000;
 const SETTLE_TRIES = 50;
+/** Longer than any hold timer. */
+const EMPTY_WITHIN_MS = 10_000;
+/** Three fragments. */
+const BIG_BYTES = 3500;
 const TIMELINE_LINES_MAX = 2000;
 /** A fresh secondary is started this long after protection was lost, as an operator's supervisor would. */
 const REPLACE_AFTER_MS = 300;
@@ -56,7 +61,8 @@ class Trial {
   #unprotectedSinceMs = -1;
   #replacedAtMs = Number.NEGATIVE_INFINITY;
   #opening: Promise<void> = Promise.resolve();
-  #told = 0;
+  /** Tasks that have ended. */
+  #done = 0;
 
   constructor(plan: Plan) {
     this.#plan = plan;
@@ -96,7 +102,9 @@ class Trial {
     this.#say('the faults are over');
     await this.#complete();
     if (this.watch.violation === null) await this.#protectionReturns();
+    if (this.watch.violation === null) await this.#nothingStays();
     if (this.watch.violation === null) await this.#metricsAgree();
+    if (this.watch.violation === null) this.#nothingWasLost();
   }
 
   async #complete(): Promise<void> {
@@ -124,10 +132,31 @@ class Trial {
     if (problem !== null) this.watch.fail('metrics', problem);
   }
 
-  #allDone(): boolean {
-    return (
-      this.#tasks.length === this.#plan.tasks.length && this.#tasks.every(({ report }) => report !== null)
+  /** With nobody talking any more, nothing may stay held. */
+  async #nothingStays(): Promise<void> {
+    const { nics } = this.#world.pair;
+    const isEmpty = (): boolean => nics.planes.every(({ comparator }) => comparator.heldFrames === 0);
+    if (await this.#until(EMPTY_WITHIN_MS, isEmpty)) return;
+    const held = nics.planes.map(({ comparator }) => comparator.heldFrames);
+    this.watch.fail(
+      'progress',
+      `${held.join(' + ')} frames are still held ${EMPTY_WITHIN_MS} ms after the last`,
     );
+  }
+
+  /** A datagram is sent once: without a fault that loses one, each must have been answered. */
+  #nothingWasLost(): void {
+    const { tight, world } = this.#plan;
+    const isHarmless = Object.keys(this.#faults.struck).every((name) => HARMLESS.has(name as FaultName));
+    if (tight || world.linkBytesMax !== undefined || !isHarmless) return;
+    for (const { name, report } of this.#tasks) {
+      if (report!.lost > 0)
+        this.watch.fail('transcript', `${name}: ${report!.lost} datagrams were not answered`);
+    }
+  }
+
+  #allDone(): boolean {
+    return this.#done === this.#plan.tasks.length;
   }
 
   /** Runs on; every step is looked at. Also ends at a violation. */
@@ -151,8 +180,8 @@ class Trial {
       this.#say(now);
       this.#faults.phaseIs(phase);
     }
-    this.#transcripts();
-    if (pair.state !== 'unprotected' && pair.state !== 'failed-over') this.#unprotectedSinceMs = -1;
+    const isAlone = pair.state === 'unprotected' || pair.state === 'failed-over';
+    if (!isAlone || !this.#world.proxyIsAlive) this.#unprotectedSinceMs = -1;
     else if (this.#unprotectedSinceMs < 0) this.#unprotectedSinceMs = clock.now();
     else if (
       clock.now() - this.#unprotectedSinceMs >= REPLACE_AFTER_MS &&
@@ -166,18 +195,11 @@ class Trial {
     }
   }
 
-  /** (2) Every task checks its own bytes; the first thing it found wrong is a violation. */
-  #transcripts(): void {
-    while (this.#told < this.#tasks.length && this.#tasks[this.#told]!.report !== null) this.#told++;
-    for (let index = 0; index < this.#tasks.length; index++) {
-      const problem = this.#tasks[index]!.report?.problem;
-      if (problem != null) this.watch.fail('transcript', `${this.#tasks[index]!.name}: ${problem}`);
-    }
-  }
-
-  #begin({ name, ipVersion, size }: PlannedTask): void {
-    const { client } = this.#world;
-    const server = ipVersion === 4 ? GUEST_HOST.ipv4 : GUEST_HOST.ipv6;
+  #begin({ name, ipVersion, size, nic }: PlannedTask): void {
+    const network = nic % this.#world.networks.length;
+    const { client } = this.#world.networks[network]!;
+    const { ipv4, ipv6 } = this.#world.guestHost(network);
+    const server = ipVersion === 4 ? ipv4 : ipv6;
     const number = this.#tasks.length;
     const probes = { count: size, everyMs: 7, answerMsMax: 2000 };
     const start = {
@@ -189,12 +211,16 @@ class Trial {
       time: () => client.divergent(server, 'time'),
       'call-back': () => client.callBack(server),
       udp: () => client.udpEcho(server, probes),
+      'big-udp': () => client.udpEcho(server, { ...probes, payloadBytes: BIG_BYTES }),
       ping: () => client.ping(server, probes),
     };
     const task = start[name]();
     this.#tasks.push(task);
     this.#say(`task ${number}: ${task.name} over IPv${ipVersion} begins`);
+    // (2) Every task checks its own bytes; the first thing it found wrong is a violation.
     void task.done.then((report) => {
+      this.#done++;
+      if (report.problem !== null) this.watch.fail('transcript', `${task.name}: ${report.problem}`);
       this.#say(
         `task ${number}: ${report.problem ?? 'right'}, longest silence ${report.gapMsMax.toFixed(0)} ms`,
       );
@@ -228,7 +254,9 @@ class Trial {
       faults: this.#faults.struck,
       gapMsMax: Math.max(0, ...this.#tasks.map((task) => task.report?.gapMsMax ?? 0)),
       timeline,
-      fingerprint: hashText(timeline.join('\n')),
+      fingerprint: hashText(
+        [...timeline, watch.steps, watch.released.frames, watch.released.bytes].join('\n'),
+      ),
     };
   }
 }

@@ -19,6 +19,8 @@ export class ColoSecondary {
   #mode: 'none' | 'secondary' = 'none';
   #server: ChannelServer | null = null;
   #stream: MigrationStream | null = null;
+  /** Checkpoints whose LOADED it has sent. */
+  loaded = 0;
   #loading = false;
   /** Told to fail over while loading: QEMU finishes the load first (FAILOVER_STATUS_RELAUNCH). */
   #failoverAfterLoad = false;
@@ -126,6 +128,7 @@ export class ColoSecondary {
       return;
     }
     machine.start();
+    this.loaded++;
     await stream.sendWord(SyncPoint.LOADED);
   }
 

@@ -17,10 +17,10 @@ export interface MachineCosts {
 
 export const DEFAULT_COSTS: MachineCosts = { saveMs: 1, loadMs: 1, ramBytes: 32 * 1024 };
 
-/** The VM proper: a guest and its network device, run and stopped together. */
+/** The VM proper: a guest and its network devices, run and stopped together. */
 export class Machine {
   readonly guest: Guest;
-  readonly netdev: NetworkDevice;
+  readonly netdevs: readonly NetworkDevice[];
   readonly clock: Clock;
   readonly costs: MachineCosts;
   readonly event: (name: string, data?: Record<string, unknown>) => void;
@@ -31,14 +31,14 @@ export class Machine {
 
   constructor(parts: {
     guest: Guest;
-    netdev: NetworkDevice;
+    netdevs: readonly NetworkDevice[];
     clock: Clock;
     costs: MachineCosts;
     runState: RunState;
     event: (name: string, data?: Record<string, unknown>) => void;
   }) {
     this.guest = parts.guest;
-    this.netdev = parts.netdev;
+    this.netdevs = parts.netdevs;
     this.clock = parts.clock;
     this.costs = parts.costs;
     this.event = parts.event;
@@ -62,27 +62,27 @@ export class Machine {
     if (!this.#alive || this.running) return;
     if (this.#runState === 'colo') this.epoch++;
     this.#runState = 'running';
-    this.guest.stack.start();
-    this.netdev.resume();
+    this.guest.start();
+    for (const netdev of this.netdevs) netdev.resume();
     this.event('RESUME');
   }
 
   /** vm_stop: emits STOP. Resolves when everything the guest emitted has left the VM. */
   async stop(runState: RunState): Promise<void> {
     if (this.running) {
-      this.netdev.pause();
-      this.guest.stack.stop();
+      for (const netdev of this.netdevs) netdev.pause();
+      this.guest.stop();
       this.event('STOP');
     }
     this.#runState = runState;
-    await this.netdev.settled();
+    await Promise.all(this.netdevs.map((netdev) => netdev.settled()));
   }
 
   /** kill -9. */
   kill(): void {
     this.#alive = false;
     this.#runState = 'shutdown';
-    this.guest.stack.stop();
-    this.netdev.close();
+    this.guest.stop();
+    for (const netdev of this.netdevs) netdev.close();
   }
 }

@@ -3,6 +3,7 @@ import type { Address, Transport } from '../../system/channel.js';
 import type { Clock } from '../../system/clock.js';
 import type { GuestOptions } from '../guest.js';
 import { Guest } from '../guest.js';
+import type { HostAddresses } from '../neighbour-table.js';
 import { ColoPrimary } from './colo-primary.js';
 import { ColoSecondary } from './colo-secondary.js';
 import type { MachineCosts } from './machine.js';
@@ -17,9 +18,11 @@ export interface ScriptedVmOptions {
   readonly transport: Transport;
   readonly qmp: Address;
   readonly netdev: NetworkDevice;
+  /** Beside the first, whose addresses are in `guest`. */
+  readonly moreNics?: readonly { readonly netdev: NetworkDevice; readonly addresses: HostAddresses }[];
   /** Given: starts as `-incoming` does and waits for a state. `defer`: until migrate-incoming says where. */
   readonly incoming?: Address | 'defer';
-  readonly guest: Omit<GuestOptions, 'clock' | 'transmit'>;
+  readonly guest: Omit<GuestOptions, 'clock' | 'transmit' | 'moreNics'>;
   readonly costs?: Partial<MachineCosts>;
   readonly version?: QemuVersionTriple;
 }
@@ -33,6 +36,7 @@ type LastMode = 'none' | 'primary' | 'secondary';
 export class ScriptedVm {
   readonly guest: Guest;
   readonly #machine: Machine;
+  readonly #netdevs: readonly NetworkDevice[];
   readonly #options: ScriptedVmOptions;
   readonly #monitor: QmpServer;
   readonly #primary: ColoPrimary;
@@ -43,8 +47,17 @@ export class ScriptedVm {
 
   constructor(options: ScriptedVmOptions) {
     this.#options = options;
-    const { clock, transport, netdev } = options;
-    this.guest = new Guest({ ...options.guest, clock, transmit: (frame) => netdev.send(frame) });
+    const { clock, transport, netdev, moreNics = [] } = options;
+    this.#netdevs = [netdev, ...moreNics.map((nic) => nic.netdev)];
+    this.guest = new Guest({
+      ...options.guest,
+      clock,
+      transmit: (frame) => netdev.send(frame),
+      moreNics: moreNics.map((nic) => ({
+        addresses: nic.addresses,
+        transmit: (frame) => nic.netdev.send(frame),
+      })),
+    });
     this.#monitor = new QmpServer({
       transport,
       clock,
@@ -54,7 +67,7 @@ export class ScriptedVm {
     });
     this.#machine = new Machine({
       guest: this.guest,
-      netdev,
+      netdevs: this.#netdevs,
       clock,
       costs: { ...DEFAULT_COSTS, ...options.costs },
       runState: options.incoming === undefined ? 'prelaunch' : 'inmigrate',
@@ -87,11 +100,19 @@ export class ScriptedVm {
     return this.#primary.checkpoints;
   }
 
+  /** Checkpoints this VM has loaded as secondary. */
+  get loaded(): number {
+    return this.#secondary.loaded;
+  }
+
   /** Opens every socket; without `incoming` the guest begins to run. */
   async open(): Promise<void> {
-    const { netdev, incoming } = this.#options;
-    netdev.pause();
-    await netdev.open((bytes, offset, length) => this.guest.stack.receive(bytes, offset, length));
+    const { incoming } = this.#options;
+    for (const [nic, netdev] of this.#netdevs.entries()) {
+      netdev.pause();
+      const stack = this.guest.stacks[nic]!;
+      await netdev.open((bytes, offset, length) => stack.receive(bytes, offset, length));
+    }
     await this.#monitor.open();
     if (incoming === undefined) this.#machine.start();
     else if (incoming !== 'defer') await this.#listen(incoming);

@@ -264,6 +264,23 @@ describe('frames', () => {
   });
 });
 
+describe('fragments', () => {
+  it.each([host(2).ipv4, host(2).ipv6])(
+    'large datagrams go there and come back, whatever the order',
+    (server) => {
+      const lab = new Lab({ faults: { jitterMs: 3 }, vlan: 100 * 4096 + 7 });
+      const echo = lab.client.udpEcho(server, {
+        count: 20,
+        everyMs: 1,
+        answerMsMax: 500,
+        payloadBytes: 5000,
+      });
+      expect(lab.until(() => echo.report !== null)).toBe(true);
+      expect(echo.report).toMatchObject({ problem: null, answers: 20, lost: 0 });
+    },
+  );
+});
+
 describe('hostile input', () => {
   it('no bytes make a machine throw', () => {
     const lab = new Lab();

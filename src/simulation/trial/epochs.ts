@@ -1,0 +1,45 @@
+/** What is compared must come from the epoch its VM is in: no frame of an ended epoch in the next. */
+import { Comparator } from '../../compare/comparator.js';
+import type { FrameView } from '../../wire/frame-view.js';
+import { EPOCHS, originOf, type World } from '../world.js';
+import { markOf } from './released.js';
+import { seats } from './seats.js';
+import type { Fail } from './violation.js';
+
+type Compare = Comparator['primary'] | Comparator['secondary'];
+type Origin = ReturnType<typeof originOf>;
+
+/** Looks over every comparator's shoulder from here on; returns what ends it. */
+export function watchEpochs(world: World, fail: Fail): () => void {
+  const { primary, secondary, commit } = Comparator.prototype;
+  /** The epochs of both VMs that are compared since the last commit. */
+  let due: Record<'carrier' | 'other', Origin> | null = null;
+  const look = (view: FrameView, whose: 'carrier' | 'other'): void => {
+    const mark = markOf(view);
+    if (mark < 0 || due === null) return;
+    const is = originOf(mark);
+    const should = due[whose];
+    if (is.instance === should.instance && is.epoch === should.epoch) return;
+    const what = `a frame of VM ${is.instance} from its epoch ${is.epoch} was compared`;
+    fail('epoch', `${what} in epoch ${should.epoch} of VM ${should.instance}`);
+  };
+  const watched = <F extends Compare>(whose: 'carrier' | 'other', inner: F) =>
+    function (this: Comparator, ...args: Parameters<F>): ReturnType<F> {
+      look(args[0], whose);
+      return (inner as (...all: unknown[]) => ReturnType<F>).apply(this, args);
+    };
+  Comparator.prototype.commit = function (this: Comparator, nowMs: number): void {
+    commit.call(this, nowMs);
+    const { carrier, other } = seats(world);
+    const { instance, epoch } = world.origin(carrier);
+    // The secondary already runs, the primary is let go on by what follows the commit.
+    due = { carrier: { instance, epoch: (epoch + 1) % EPOCHS }, other: world.origin(other) };
+  };
+  Comparator.prototype.primary = watched('carrier', primary);
+  Comparator.prototype.secondary = watched('other', secondary);
+  return () => {
+    Comparator.prototype.commit = commit;
+    Comparator.prototype.primary = primary;
+    Comparator.prototype.secondary = secondary;
+  };
+}

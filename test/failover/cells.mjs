@@ -50,5 +50,6 @@ export const SHORT_CELLS = [
   'primary/guest-opened/vmstate-loaded',
   'relay/short/checkpoint-request',
   'frozen/download/between',
+  'frozen/idle/vmstate-send',
   'both/idle/between',
 ];

@@ -166,6 +166,17 @@ export interface PacketPort extends FramePort {
 /** AF_PACKET socket on one interface; our own outgoing frames are not seen (PACKET_IGNORE_OUTGOING). */
 export function openPacketSocket(options: PacketSocketOptions): PacketPort;
 
+/**
+ * Takes over a copy (dup) of a TAP's or packet socket's descriptor that an earlier process has opened, as it was set up:
+ * `vnetHeader` must be what it was. What it had not read is still there. ENODEV: it belongs to another interface.
+ */
+export function adoptTap(options: { fd: number; name: string; vnetHeader: boolean }): FramePort;
+export function adoptPacketSocket(options: {
+  fd: number;
+  interface: string;
+  vnetHeader: boolean;
+}): FramePort;
+
 /** A connected stream socket. */
 export interface StreamPort extends Port {
   /** Bytes read into `buffer[offset, offset + length)`; 0 at the peer's end, -1 when nothing is there yet. */

@@ -12,6 +12,8 @@ NAPI_MODULE_INIT() {
       {"createPersistentTap", colo::CreatePersistentTap},
       {"removeTap", colo::RemoveTap},
       {"openPacketSocket", colo::OpenPacketSocket},
+      {"adoptTap", colo::AdoptTap},
+      {"adoptPacketSocket", colo::AdoptPacketSocket},
       {"adoptStream", colo::AdoptStream},
       {"openNetlink", colo::OpenNetlink},
       {"firstDifference", colo::FirstDifference},

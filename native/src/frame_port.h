@@ -112,5 +112,7 @@ napi_value OpenTap(napi_env env, napi_callback_info info);
 napi_value CreatePersistentTap(napi_env env, napi_callback_info info);
 napi_value RemoveTap(napi_env env, napi_callback_info info);
 napi_value OpenPacketSocket(napi_env env, napi_callback_info info);
+napi_value AdoptTap(napi_env env, napi_callback_info info);
+napi_value AdoptPacketSocket(napi_env env, napi_callback_info info);
 
 }  // namespace colo

@@ -1,6 +1,7 @@
 // AF_PACKET sockets (packet(7), linux/if_packet.h; net/packet/af_packet.c).
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
@@ -258,6 +259,30 @@ napi_value OpenPacketSocket(napi_env env, napi_callback_info info) {
   napi_value object = FramePort::Wrap(env, std::move(port));
   if (object != nullptr) napi_set_named_property(env, object, "receiveBufferBytes", Number(env, granted));
   return object;
+}
+
+// adoptPacketSocket({fd, interface, vnetHeader}): a copy of a descriptor that another process has set up.
+napi_value AdoptPacketSocket(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  Options options;
+  std::string name;
+  int32_t given = -1;
+  bool vnet_header = false;
+  if (!Options::From(env, call[0], &options) || !options.Get("interface", &name) ||
+      !options.Get("fd", &given) || !options.Get("vnetHeader", &vnet_header)) {
+    return nullptr;
+  }
+  const int fd = fcntl(given, F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) return ThrowErrno(env, errno, "dup", name);
+  const int index = static_cast<int>(if_nametoindex(name.c_str()));
+  auto port = std::make_unique<PacketSocket>(fd, name, index, vnet_header);
+  struct sockaddr_ll address = {};
+  socklen_t length = sizeof address;
+  if (getsockname(fd, reinterpret_cast<struct sockaddr*>(&address), &length) != 0)
+    return ThrowErrno(env, errno, "getsockname", name);
+  if (address.sll_family != AF_PACKET || address.sll_ifindex != index)
+    return ThrowErrno(env, ENODEV, "getsockname", name);
+  return FramePort::Wrap(env, std::move(port));
 }
 
 }  // namespace colo

@@ -183,6 +183,26 @@ napi_value OpenTap(napi_env env, napi_callback_info info) {
   return FramePort::Wrap(env, std::move(tap));
 }
 
+// adoptTap({fd, name, vnetHeader}): a copy of a descriptor that another process has opened.
+napi_value AdoptTap(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  Options members;
+  std::string name;
+  int32_t given = -1;
+  bool vnet_header = false;
+  if (!Options::From(env, call[0], &members) || !members.Get("name", &name) || !members.Get("fd", &given) ||
+      !members.Get("vnetHeader", &vnet_header) || !NameIsValid(env, name)) {
+    return nullptr;
+  }
+  const int fd = fcntl(given, F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) return ThrowErrno(env, errno, "dup", name);
+  auto tap = std::make_unique<Tap>(fd, name, if_nametoindex(name.c_str()), vnet_header);
+  struct ifreq request = {};
+  if (ioctl(fd, TUNGETIFF, &request) < 0) return ThrowErrno(env, errno, "TUNGETIFF", name);
+  if (name != request.ifr_name) return ThrowErrno(env, ENODEV, "TUNGETIFF", name);
+  return FramePort::Wrap(env, std::move(tap));
+}
+
 napi_value CreatePersistentTap(napi_env env, napi_callback_info info) {
   Call call(env, info);
   Options members;

@@ -36,6 +36,7 @@ export class Pump {
   #sourceEnded = false;
   #sinkGone = false;
   #stopped = false;
+  #mayRead = true;
   /** Bytes that arrived from the source. */
   bytes = 0;
 
@@ -85,6 +86,11 @@ export class Pump {
 
   stop(): void {
     this.#stopped = true;
+  }
+
+  setReading(isReading: boolean): void {
+    this.#mayRead = isReading;
+    this.#balance();
   }
 
   #run(): void {
@@ -139,7 +145,7 @@ export class Pump {
   }
 
   #balance(): void {
-    const wait = this.#holding || this.#sinkFull;
+    const wait = this.#holding || this.#sinkFull || !this.#mayRead;
     if (wait === this.#paused) return;
     this.#paused = wait;
     if (wait) this.#source.pause();

@@ -7,83 +7,39 @@
  * one on which the secondary speaks is the control channel; QEMU does not open it first.
  */
 import { asColoError, ColoError } from '../errors.js';
-import type { DialectName } from '../protocol/dialect.js';
-import type { DialectChoice } from '../protocol/dialects.js';
+import { type DialectName, encodeWord } from '../protocol/dialect.js';
+import { DIALECTS } from '../protocol/dialects.js';
 import { type Direction, SyncPoint } from '../protocol/sync-point.js';
 import { ChannelState, violationError } from '../protocol/word-parser.js';
 import {
   type Address,
   type ChannelServer,
   type DuplexChannel,
-  type ListenOptions,
   showAddress,
   type Transport,
 } from '../system/channel.js';
-import type { Clock, Timer } from '../system/clock.js';
+import type { Timer } from '../system/clock.js';
 import { socketTransport } from '../system/socket-channel.js';
 import type { WordItem } from './pump.js';
+import {
+  DEFAULT_RELAY_LIMITS,
+  type RelayCounters,
+  type RelayInheritance,
+  type RelayLimits,
+  type RelayOptions,
+} from './relay-contract.js';
 import { type ConnectionEvents, RelayedConnection, type Side } from './relayed-connection.js';
 import { StartedChannel } from './stream-start.js';
 import { SyncPointRecord } from './sync-point-record.js';
 
-/**
- * `opened`: the primary has connected, the initial copy begins. `colo`: READY has been forwarded.
- * `primary-lost`: the primary's side is gone while the secondary may hold or be loading its whole state; the
- * secondary's side stays open until LOADED, its own close, or `orphanMsMax`. `closed`: over; the next may begin.
- */
-export type ChannelEvent = 'opened' | 'colo' | 'primary-lost' | 'closed';
-
-export interface RelayLimits {
-  /** To reach the secondary's incoming address. */
-  readonly connectMsMax: number;
-  /** From a connection's beginning to its first bytes, which show that it is a migration. */
-  readonly startMsMax: number;
-  /** Connections of one migration; QEMU's multifd-channels goes to 255, and the control channel. */
-  readonly connectionsMax: number;
-  /** From the primary's loss in mid-checkpoint to the secondary's LOADED. */
-  readonly orphanMsMax: number;
-  /** What is queued gets this long to be sent when a channel ends. */
-  readonly closeMsMax: number;
-  /** A VM that left COLO has sent its last word when nothing came for this long. */
-  readonly leaveMs: number;
-}
-
-export const DEFAULT_RELAY_LIMITS: RelayLimits = {
-  connectMsMax: 2000,
-  startMsMax: 5000,
-  connectionsMax: 256,
-  orphanMsMax: 5000,
-  closeMsMax: 500,
-  leaveMs: 20,
-};
-
-export interface RelayOptions {
-  readonly listen: Address;
-  /** Where the secondary of the next migration waits. */
-  readonly connect: Address | (() => Address);
-  readonly clock: Clock;
-  readonly dialect: DialectChoice;
-  /** Awaited before the word is forwarded; a rejection closes the channel and is told as a violation. */
-  readonly onWord: (direction: Direction, word: SyncPoint, value?: bigint) => Promise<void> | void;
-  readonly onChannel: (event: ChannelEvent, detail: string) => void;
-  /** `auto` has become a dialect. */
-  readonly onDialect?: (name: DialectName) => void;
-  /** A channel is closed right after, or a connection that is no migration was turned away. */
-  readonly onViolation: (error: ColoError) => void;
-  readonly limits?: Partial<RelayLimits>;
-  readonly transport?: Transport;
-  readonly socket?: ListenOptions;
-}
-
-/** Plain numbers, read at scrape time. */
-export interface RelayCounters {
-  readonly primaryBytes: number;
-  readonly secondaryBytes: number;
-  readonly words: number;
-  readonly violations: number;
-  /** Connections turned away: a second migration, or too many of one. */
-  readonly refused: number;
-}
+export {
+  type ChannelEvent,
+  DEFAULT_RELAY_LIMITS,
+  type RelayCounters,
+  type RelayInheritance,
+  type RelayLimits,
+  type RelayOptions,
+} from './relay-contract.js';
 
 interface Migration {
   readonly state: ChannelState;
@@ -165,6 +121,51 @@ export class Relay {
     this.#server = undefined;
   }
 
+  /** The connections as they are; their numbers are descriptors. Null: there is nothing that could be handed over. */
+  get inheritance(): RelayInheritance | null {
+    const migration = this.#migration;
+    if (migration?.control === undefined || this.#dialect === 'auto') return null;
+    const connections = migration.connections.map(({ descriptors }) => descriptors);
+    if (connections.some(({ primary, secondary }) => primary < 0 || secondary < 0)) return null;
+    return {
+      dialect: this.#dialect,
+      connections,
+      control: migration.connections.indexOf(migration.control),
+    };
+  }
+
+  setReading(isReading: boolean): void {
+    for (const connection of this.#migration?.connections ?? []) connection.setReading(isReading);
+  }
+
+  /** Listens no more: a successor does. */
+  async release(): Promise<void> {
+    const server = this.#server;
+    this.#server = undefined;
+    await server?.close();
+  }
+
+  /** Takes up what an earlier process held, and says the LOADED that it had not. */
+  inherit({ dialect, connections, control }: RelayInheritance): void {
+    const { adopt } = this.#transport;
+    if (adopt === undefined) throw new ColoError('COLO_ERR_CHANNEL_LOST', 'this transport adopts nothing');
+    const state = this.#newState();
+    state.decide(DIALECTS[dialect]);
+    const migration = newMigration(state, connections.length);
+    this.#migration = migration;
+    for (const { primary, secondary } of connections) {
+      migration.connections.push(
+        new RelayedConnection(adopt(primary), adopt(secondary), this.#eventsOf(migration)),
+      );
+    }
+    for (const connection of migration.connections) connection.start();
+    migration.control = migration.connections[control]!;
+    migration.control.makeControl(state);
+    state.state = 'received';
+    state.advance(SyncPoint.LOADED);
+    migration.control.sayToPrimary(encodeWord(state.dialect, SyncPoint.LOADED));
+  }
+
   /** Ends the migration at once, or cuts one VM off and lets the other find out. */
   closeChannel(side?: Side): void {
     const migration = this.#migration;
@@ -235,14 +236,7 @@ export class Relay {
       return;
     }
     if (migration === undefined) {
-      migration = {
-        state: this.#newState(),
-        connections: [],
-        control: undefined,
-        accepted: 0,
-        joining: Promise.resolve(),
-        orphanTimer: undefined,
-      };
+      migration = newMigration(this.#newState(), 0);
       this.#migration = migration;
       this.#options.onChannel('opened', `the primary migrates to ${showAddress(this.address)}`);
     }
@@ -396,4 +390,15 @@ export class Relay {
       if (this.#closing.delete(connection)) connection.destroy();
     });
   }
+}
+
+function newMigration(state: ChannelState, accepted: number): Migration {
+  return {
+    state,
+    connections: [],
+    control: undefined,
+    accepted,
+    joining: Promise.resolve(),
+    orphanTimer: undefined,
+  };
 }

@@ -77,6 +77,21 @@ export class RelayedConnection {
     return pump.isHolding ? undefined : pump.bytes;
   }
 
+  /** -1 for a side that cannot be handed to a successor now. */
+  get descriptors(): { readonly primary: number; readonly secondary: number } {
+    return { primary: this.#primary.descriptor ?? -1, secondary: this.#secondary.descriptor ?? -1 };
+  }
+
+  /** Reads nothing more, or goes on reading; a side whose word is held is not read anyway. */
+  setReading(isReading: boolean): void {
+    for (const pump of [this.#toSecondary, this.#toPrimary]) pump.setReading(isReading);
+  }
+
+  /** Says what an earlier process held back. */
+  sayToPrimary(bytes: Buffer): void {
+    this.#primary.write(bytes);
+  }
+
   /** Takes `side` as ended, as if it had closed its socket. */
   takeAsEnded(side: Side): void {
     (side === 'primary' ? this.#toSecondary : this.#toPrimary).sourceEnded();

@@ -75,6 +75,10 @@ export class StartedChannel implements DuplexChannel {
     this.#inner.destroy();
   }
 
+  get descriptor(): number {
+    return this.#inner.descriptor ?? -1;
+  }
+
   #look(chunk: Buffer): void {
     this.#seen.push(chunk);
     const head = Buffer.concat(this.#seen);

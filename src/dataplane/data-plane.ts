@@ -1,70 +1,30 @@
 import type { CheckpointMode, EpochGate } from '../checkpoint/ports.js';
 import { Comparator } from '../compare/comparator.js';
-import type { RuleSet } from '../compare/rules.js';
-import type {
-  ComparatorSink,
-  CompareLimits,
-  Divergence,
-  DivergenceFrame,
-  ReleaseReason,
-} from '../compare/verdict.js';
-import type { ColoError } from '../errors.js';
+import type { ComparatorSink, ReleaseReason } from '../compare/verdict.js';
 import { FlowTable } from '../flow/flow-table.js';
-import type { FrameBatch, Link, LinkHandler, LinkState, VnetHeaderBytes } from '../link/link.js';
+import type { FrameBatch, Link, LinkHandler, VnetHeaderBytes } from '../link/link.js';
 import type { Clock, Timer } from '../system/clock.js';
 import { fromPrimary, toPrimary } from '../translate/translate.js';
 import { FrameKind, FrameView } from '../wire/frame-view.js';
 import { parseFrame } from '../wire/parse.js';
 import { BroadcastLimit } from './broadcast-limit.js';
 import { DataPlaneCounters } from './counters.js';
-import { FrameQueue, type FrameQueueLimits } from './frame-queue.js';
+import { type DataPlaneParts, otherSeat, type Seat, type Side } from './data-plane-contract.js';
+import { FrameQueue } from './frame-queue.js';
 import { GuestAddresses } from './guest-addresses.js';
 import { Neighbours } from './neighbours.js';
 import { SecondaryLeg } from './secondary-leg.js';
 
+export {
+  type DataPlaneLimits,
+  type DataPlaneParts,
+  otherSeat,
+  type Seat,
+  type Side,
+} from './data-plane-contract.js';
+
 const ETHERNET_HEADER_BYTES = 14;
 const TICK_MS = 5;
-
-export type Side = 'client' | 'primary' | 'secondary';
-/**
- * Where a VM sits: its link and its monitor, by their names in the configuration. Roles move between seats: after the
- * primary's death the VM on the seat `secondary` is today's primary, and a fresh secondary takes the other seat.
- */
-export type Seat = Exclude<Side, 'client'>;
-
-export function otherSeat(seat: Seat): Seat {
-  return seat === 'primary' ? 'secondary' : 'primary';
-}
-
-export interface DataPlaneLimits {
-  /** Client frames that wait while the gate is closed; the newest is refused beyond it. */
-  readonly gate: FrameQueueLimits;
-  /** Frames of the secondary that wait for LOADED. */
-  readonly parked: FrameQueueLimits;
-  readonly broadcastPerSecondMax: number;
-  readonly compare: CompareLimits;
-  /** Exceptions from comparing; none unless given. */
-  readonly rules?: RuleSet;
-}
-
-export interface DataPlaneParts {
-  readonly links: Readonly<Record<Side, Link>>;
-  readonly clock: Clock;
-  readonly limits: DataPlaneLimits;
-  /** Keys the flow hash, so that clients cannot craft collisions. */
-  readonly flowSeed: number;
-  /** Nothing leaves to the clients at or after this moment: the arbiter's word (trap T26). Without one, for ever. */
-  readonly mandate?: { readonly heldUntilMs: number };
-  /** A comparator that is recorded, say. */
-  readonly makeComparator?: (...needs: ConstructorParameters<typeof Comparator>) => Comparator;
-  readonly events: {
-    /** As ComparatorSink.diverged. */
-    diverged(divergence: Divergence, frames: () => DivergenceFrame[]): void;
-    linkChanged(side: Side, state: LinkState, reason: ColoError | undefined): void;
-    /** Client frames with the guest's own source MAC were dropped since the last call: a loop, or a leaked twin. */
-    looped(frames: number): void;
-  };
-}
 
 /**
  * The per-frame path of one NIC of the pair: gate, mirror, compare, release.
@@ -88,13 +48,13 @@ export class DataPlane implements EpochGate {
   readonly #clock: Clock;
   readonly #events: DataPlaneParts['events'];
   readonly #broadcast: BroadcastLimit;
-  readonly #neighbours = new Neighbours();
+  readonly neighbours = new Neighbours();
   readonly #view = new FrameView();
   readonly #releaseView = new FrameView();
   #ticker: Timer | null = null;
   #loopsTold = 0;
   /** Today's primary was promoted and has not been protected since. */
-  #isSurvivor = false;
+  isSurvivor = false;
   readonly #mandate: { readonly heldUntilMs: number };
   /** As of the last look at the clock, which every batch begins with. */
   #isSilent = false;
@@ -159,10 +119,20 @@ export class DataPlane implements EpochGate {
   }
 
   async commit(mode: CheckpointMode = 'compare'): Promise<void> {
+    this.commitEnded(mode);
+    this.beginEpoch();
+  }
+
+  /** The ended epoch's half of `commit`: everything held has left, and the secondary's frames still wait. */
+  commitEnded(mode: CheckpointMode): void {
     this.comparator.commit(this.#readClock());
     this.comparator.buffersOnly = mode === 'periodic';
     this.mode = 'comparing';
     this.links.client.flush();
+  }
+
+  /** The new epoch's half: the secondary's frames since its restart are taken in. */
+  beginEpoch(): void {
     this.#unpark();
   }
 
@@ -180,7 +150,7 @@ export class DataPlane implements EpochGate {
   continueOnPrimary(): void {
     this.comparator.releaseAllPrimary(this.#readClock());
     this.mode = 'passing';
-    this.#isSurvivor = false;
+    this.isSurvivor = false;
     this.secondaryLeg.reset();
     this.links.client.flush();
     this.#openGate();
@@ -198,7 +168,7 @@ export class DataPlane implements EpochGate {
     this.counters.drops['primary-uncovered'] += this.comparator.dropPrimary();
     this.comparator.adoptSecondary();
     this.mode = 'passing';
-    this.#isSurvivor = true;
+    this.isSurvivor = true;
     this.#seat(otherSeat(this.carrier));
   }
 
@@ -276,7 +246,7 @@ export class DataPlane implements EpochGate {
 
   /** Gives one client frame to the VMs it is for. */
   #feed(view: FrameView, nowMs: number): void {
-    if (view.kind === FrameKind.ARP || view.kind === FrameKind.ND) this.#neighbours.learn(view);
+    if (view.kind === FrameKind.ARP || view.kind === FrameKind.ND) this.neighbours.learn(view);
     const flow = this.comparator.flowFromClient(view, nowMs);
     if (this.mode === 'comparing') {
       this.comparator.fromClient(view, flow, nowMs);
@@ -348,7 +318,7 @@ export class DataPlane implements EpochGate {
   }
 
   #passingReason(): ReleaseReason {
-    return this.#isSurvivor ? 'survivor' : 'unprotected';
+    return this.isSurvivor ? 'survivor' : 'unprotected';
   }
 
   #compareSecondary(
@@ -366,7 +336,7 @@ export class DataPlane implements EpochGate {
     switch (parseFrame(bytes, offset, length, vnetHeaderBytes, view)) {
       case FrameKind.ARP:
       case FrameKind.ND:
-        if (this.#neighbours.answer(view, this.secondaryLeg.link)) this.counters.neighbourAnswers++;
+        if (this.neighbours.answer(view, this.secondaryLeg.link)) this.counters.neighbourAnswers++;
         this.counters.drops['secondary-control']++;
         return;
       case FrameKind.GROUP_MEMBERSHIP:

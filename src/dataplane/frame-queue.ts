@@ -9,6 +9,12 @@ export interface FrameQueueLimits {
   readonly bytesMax: number;
 }
 
+/** A frame with its vnet header, if any, in front. */
+export interface SavedFrame {
+  readonly bytes: Uint8Array;
+  readonly vnetHeaderBytes: VnetHeaderBytes;
+}
+
 export type FrameVisitor = (
   bytes: Buffer,
   offset: number,
@@ -88,6 +94,29 @@ export class FrameQueue {
     }
     this.clear();
     return count;
+  }
+
+  /** Copies of all, in order. */
+  save(): SavedFrame[] {
+    const saved: SavedFrame[] = [];
+    for (let index = 0; index < this.frames; index++) {
+      const [chunk, at, signed] = this.#entries.subarray(3 * index, 3 * index + 3) as unknown as [
+        number,
+        number,
+        number,
+      ];
+      const vnetHeaderBytes = signed < 0 ? HEADROOM_BYTES : 0;
+      const bytes = this.#chunks[chunk]!.subarray(at - vnetHeaderBytes, at + Math.abs(signed));
+      saved.push({ bytes: Uint8Array.from(bytes), vnetHeaderBytes });
+    }
+    return saved;
+  }
+
+  load(saved: readonly SavedFrame[]): void {
+    for (const { bytes, vnetHeaderBytes } of saved) {
+      const source = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+      this.push(source, vnetHeaderBytes, bytes.length - vnetHeaderBytes, vnetHeaderBytes);
+    }
   }
 
   clear(): void {

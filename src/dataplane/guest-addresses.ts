@@ -75,7 +75,9 @@ export class GuestAddresses {
   }
 
   /** What an earlier process had learnt. */
-  restore({ mac, ip, vlan }: GuestAddress): void {
+  restore(address: GuestAddress): void {
+    const { vlan } = address;
+    const [mac, ip] = [Buffer.from(address.mac), Buffer.from(address.ip)];
     if (!this.isOwnSource(Buffer.concat([Buffer.alloc(6), mac]), 0)) {
       this.#addMac(Buffer.concat([Buffer.alloc(6), mac]), 0);
     }

@@ -72,6 +72,14 @@ export class Neighbours {
     return secondary.send(answer, 0, answer.length, 0);
   }
 
+  save(): ReadonlyMap<string, Uint8Array> {
+    return this.#macs;
+  }
+
+  load(macs: ReadonlyMap<string, Uint8Array>): void {
+    for (const [address, mac] of macs) this.#macs.set(address, Buffer.from(mac));
+  }
+
   #mac(vlan: number, ip: Buffer): Buffer | undefined {
     return this.#macs.get(`${vlan}/${ip.toString('hex')}`);
   }

@@ -1,6 +1,6 @@
 import type { FlowTable } from '../flow/flow-table.js';
 import type { Link, VnetHeaderBytes } from '../link/link.js';
-import { toSecondary } from '../translate/translate.js';
+import { answersSyn, toSecondary } from '../translate/translate.js';
 import { FrameView } from '../wire/frame-view.js';
 import { parseFrame } from '../wire/parse.js';
 import { FrameQueue, type FrameQueueLimits, type FrameVisitor } from './frame-queue.js';
@@ -19,13 +19,13 @@ export class SecondaryLeg {
   /** Parked frames refused at the limit: the missing bytes show up as a divergence of the next epoch. */
   parkedLost = 0;
   readonly #flows: FlowTable;
-  readonly #parked: FrameQueue;
+  readonly parked: FrameQueue;
   readonly #view = new FrameView();
 
   constructor(link: Link, flows: FlowTable, parkedLimits: FrameQueueLimits) {
     this.link = link;
     this.#flows = flows;
-    this.#parked = new FrameQueue(parkedLimits);
+    this.parked = new FrameQueue(parkedLimits);
   }
 
   /**
@@ -34,7 +34,7 @@ export class SecondaryLeg {
    */
   feed(frame: FrameView, flow: number): boolean {
     const length = frame.end - frame.start;
-    if (flow < 0 || !this.#flows.hasTranslation(flow)) {
+    if (flow < 0 || !(this.#flows.hasTranslation(flow) || answersSyn(frame))) {
       return this.link.send(frame.bytes, frame.start, length, frame.vnetHeaderBytes);
     }
     const scratch = copyToScratch(frame.bytes, frame.start, length, frame.vnetHeaderBytes);
@@ -44,19 +44,19 @@ export class SecondaryLeg {
   }
 
   park(bytes: Buffer, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): void {
-    if (!this.#parked.push(bytes, offset, length, vnetHeaderBytes)) this.parkedLost++;
+    if (!this.parked.push(bytes, offset, length, vnetHeaderBytes)) this.parkedLost++;
   }
 
   /** Ends parking and hands out what was parked, in order. */
   unpark(visit: FrameVisitor): void {
     this.parking = false;
-    this.#parked.drainTo(visit);
+    this.parked.drainTo(visit);
   }
 
   /** The secondary is void: nothing it sent counts any more. */
   reset(): void {
     this.parking = false;
-    this.#parked.clear();
+    this.parked.clear();
     this.link.discardQueued();
   }
 }

@@ -68,6 +68,11 @@ export class Deframer {
     return this.#fill - this.#start;
   }
 
+  /** Those bytes; valid until the next read. */
+  get partial(): Buffer {
+    return this.batch.slab.subarray(this.#start, this.#fill);
+  }
+
   filled(bytes: number): void {
     this.#fill += bytes;
   }

@@ -9,6 +9,7 @@ import {
   type LinkAbilities,
   type LinkCounters,
   type LinkHandler,
+  type LinkInheritance,
   type LinkState,
   newLinkCounters,
   type VnetHeaderBytes,
@@ -100,6 +101,34 @@ export abstract class InterfaceLink implements Link {
   get state(): LinkState {
     return this.#state;
   }
+
+  get descriptor(): number {
+    return this.pump.port?.fd ?? -1;
+  }
+
+  suspend(): LinkInheritance | null {
+    this.flush();
+    if (this.#state !== 'up' || this.pump.port === undefined || this.pump.queue.count > 0) return null;
+    this.pump.suspend();
+    return { unread: new Uint8Array(), setup: this.setupState() };
+  }
+
+  resume(): void {
+    this.pump.resume();
+  }
+
+  async release(): Promise<void> {
+    await this.#lock?.release();
+    this.#lock = undefined;
+  }
+
+  inherit(descriptor: number, { setup }: LinkInheritance): void {
+    this.inheritSetup(descriptor, setup);
+  }
+
+  /** What undoing `prepare` needs, and a successor that takes it over. */
+  protected abstract setupState(): unknown;
+  protected abstract inheritSetup(descriptor: number, setup: unknown): void;
 
   /** Of the interface, as last seen; false while it is absent. */
   get carrier(): boolean {

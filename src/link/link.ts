@@ -59,6 +59,14 @@ export interface LinkHandler {
   maySend?(): boolean;
 }
 
+/** An open link as a successor process takes it up; every part survives a structured clone. */
+export interface LinkInheritance {
+  /** Bytes of a frame of which the rest has not been read. */
+  readonly unread: Uint8Array;
+  /** What undoing the set-up needs, as the link knows it. */
+  readonly setup: unknown;
+}
+
 export interface Link {
   /** The URL it was made from, as shown to people: `packet:tap0`, `stream:unix:/run/x.sock`. */
   readonly url: string;
@@ -98,6 +106,19 @@ export interface Link {
 
   /** Throws away what is queued towards the peer but not yet in the kernel. Returns the number of frames. */
   discardQueued(): number;
+
+  /** What it reads and writes; -1 while there is none. Only links that a successor can take up have it. */
+  readonly descriptor?: number;
+  /**
+   * Reads and writes no more, until `resume`: a successor takes it up where it stands, through a copy of `descriptor`.
+   * Null: there is nothing to take up, or frames wait to be sent.
+   */
+  suspend?(): LinkInheritance | null;
+  resume?(): void;
+  /** Lets go of what only one process can have, such as a lock, or an address listened on. After `suspend`. */
+  release?(): Promise<void>;
+  /** Before `open`: this is what an earlier process left, `descriptor` among its inherited ones. */
+  inherit?(descriptor: number, inheritance: LinkInheritance): void;
 
   /** Closes for good, undoing what opening changed (an interface made by us, an isolation rule, a lock). */
   close(): Promise<void>;

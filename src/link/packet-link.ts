@@ -1,4 +1,4 @@
-import { type FramePort, type NativeError, openPacketSocket } from '../../native/index.js';
+import { adoptPacketSocket, type FramePort, type NativeError, openPacketSocket } from '../../native/index.js';
 import { ColoError } from '../errors.js';
 import { EthtoolFeatures } from './ethtool-features.js';
 import { InterfaceLink } from './interface-link.js';
@@ -6,7 +6,7 @@ import type { LinkOptions } from './options.js';
 import type { Rtnetlink } from './rtnetlink.js';
 import type { InterfaceInfo } from './rtnetlink-codec.js';
 import { TapBacklog } from './tap-backlog.js';
-import { TapSetup, type TapSetupOptions } from './tap-setup.js';
+import { TapSetup, type TapSetupOptions, type TapSetupState } from './tap-setup.js';
 import { vmMtuBytes } from './vm-mtu.js';
 
 /** Kept by the kernel for a slow driver before it says EAGAIN. */
@@ -25,6 +25,8 @@ export class PacketLink extends InterfaceLink {
   #backlog: TapBacklog | undefined;
   #ethtool: EthtoolFeatures | undefined;
   #carrierLosses = 0;
+  #inheritedDescriptor = -1;
+  #inheritedSetup: unknown = null;
 
   constructor(interfaceName: string, options: LinkOptions, setup?: TapSetupOptions) {
     super(`packet:${interfaceName}`, interfaceName, options);
@@ -33,11 +35,23 @@ export class PacketLink extends InterfaceLink {
 
   protected async prepare(rtnetlink: Rtnetlink): Promise<void> {
     if (!this.#setupOptions) return;
-    this.#setup ??= new TapSetup(this.#setupOptions, rtnetlink);
+    if (this.#setup === undefined) {
+      this.#setup = new TapSetup(this.#setupOptions, rtnetlink);
+      if (this.#inheritedSetup !== null) this.#setup.inherit(this.#inheritedSetup as TapSetupState);
+    }
     await this.#setup.prepare();
   }
 
   protected readonly keepsPortWhileDown = false;
+
+  protected setupState(): TapSetupState | null {
+    return this.#setup?.state ?? null;
+  }
+
+  protected inheritSetup(descriptor: number, setup: unknown): void {
+    this.#inheritedDescriptor = descriptor;
+    this.#inheritedSetup = setup;
+  }
 
   protected override mtuBytesOf(info: InterfaceInfo): number {
     return vmMtuBytes(info.mtuBytes, info.alias);
@@ -49,6 +63,9 @@ export class PacketLink extends InterfaceLink {
   }
 
   protected openPort(_info: InterfaceInfo): FramePort {
+    const fd = this.#inheritedDescriptor;
+    this.#inheritedDescriptor = -1;
+    if (fd >= 0) return adoptPacketSocket({ fd, interface: this.interfaceName, vnetHeader: true });
     try {
       return openPacketSocket({
         interface: this.interfaceName,

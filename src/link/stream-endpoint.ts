@@ -16,6 +16,8 @@ export interface EndpointEvents {
 /** Makes connections, one at a time. `start` rejects for what waiting cannot mend. */
 export interface StreamEndpoint {
   start(events: EndpointEvents): Promise<void>;
+  /** As `start`, with a connection that is there already. */
+  resume(events: EndpointEvents): Promise<void>;
   /** The connection handed over last is gone; `proven` when it had carried a frame. */
   connectionEnded(proven: boolean): void;
   close(): Promise<void>;
@@ -50,6 +52,10 @@ export class ConnectingEndpoint implements StreamEndpoint {
         reject(error);
       });
     });
+  }
+
+  async resume(events: EndpointEvents): Promise<void> {
+    this.#events = events;
   }
 
   #connect(attempted?: (error?: ColoError) => void): void {
@@ -119,6 +125,10 @@ export class ListeningEndpoint implements StreamEndpoint {
     if (!error || !isPermanent(error)) return;
     this.#backoff.cancel();
     throw error;
+  }
+
+  resume(events: EndpointEvents): Promise<void> {
+    return this.start(events);
   }
 
   async #listen(): Promise<ColoError | undefined> {

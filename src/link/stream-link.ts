@@ -8,6 +8,7 @@ import {
   type LinkAbilities,
   type LinkCounters,
   type LinkHandler,
+  type LinkInheritance,
   type LinkState,
   newLinkCounters,
   VNET_HEADER_BYTES,
@@ -57,6 +58,8 @@ export class StreamLink implements Link {
   #partlyWritten = 0;
   #waitingToWrite = false;
   #reading = false;
+  #isSuspended = false;
+  #inherited: { readonly descriptor: number; readonly unread: Uint8Array } | undefined;
   /** Frames written since the peer was last known to have read everything. */
   #sentSinceTaken = 0;
 
@@ -104,7 +107,11 @@ export class StreamLink implements Link {
       connected: (socket) => this.#connected(socket),
       failed: (error) => this.#handler.stateChanged('waiting', this.#named(error)),
     };
-    await this.#endpoint.start(events).catch((error) => {
+    const inherited = this.#inherited;
+    this.#inherited = undefined;
+    if (inherited !== undefined) this.#adopt(inherited);
+    const started = this.#isConnected() ? this.#endpoint.resume(events) : this.#endpoint.start(events);
+    await started.catch((error) => {
       throw this.#named(error);
     });
     // A server has nothing to report yet: say that it waits.
@@ -136,6 +143,50 @@ export class StreamLink implements Link {
     return true;
   }
 
+  #adopt({ descriptor, unread }: { readonly descriptor: number; readonly unread: Uint8Array }): void {
+    try {
+      this.#port = adoptStream(descriptor);
+    } catch {
+      return; // the peer is connected to anew
+    }
+    this.#connections++;
+    this.#connectedAtMs = this.#options.clock.now();
+    this.#deframer.slab.set(unread, this.#deframer.fill);
+    this.#deframer.filled(unread.length);
+    this.#port.start(() => this.#read(READ_SLAB_BYTES));
+    this.#become('up');
+  }
+
+  #isConnected(): boolean {
+    return this.#port !== undefined;
+  }
+
+  get descriptor(): number {
+    return this.#port?.fd ?? -1;
+  }
+
+  suspend(): LinkInheritance | null {
+    this.flush();
+    const port = this.#port;
+    if (port === undefined || this.#queue.count > 0) return null;
+    this.#isSuspended = true;
+    port.stop();
+    return { unread: Buffer.from(this.#deframer.partial), setup: null };
+  }
+
+  resume(): void {
+    this.#isSuspended = false;
+    this.#port?.start(() => this.#read(READ_SLAB_BYTES));
+  }
+
+  release(): Promise<void> {
+    return this.#endpoint.close();
+  }
+
+  inherit(descriptor: number, { unread }: LinkInheritance): void {
+    this.#inherited = { descriptor, unread };
+  }
+
   #become(state: LinkState, reason?: ColoError): void {
     this.#state = state;
     this.#handler.stateChanged(state, reason);
@@ -148,7 +199,7 @@ export class StreamLink implements Link {
   /** Reads until nothing is left, the connection is lost, or `bytesMax` have been read. */
   #read(bytesMax: number): number {
     const port = this.#port;
-    if (!port || this.#reading) return 0;
+    if (!port || this.#reading || this.#isSuspended) return 0;
     this.#reading = true;
     let frames = 0;
     let left = bytesMax;

@@ -1,4 +1,4 @@
-import { type FramePort, openTap } from '../../native/index.js';
+import { adoptTap, type FramePort, openTap } from '../../native/index.js';
 import { ColoError } from '../errors.js';
 import { InterfaceLink } from './interface-link.js';
 import { FRAME_OVERHEAD_BYTES, type LinkOptions } from './options.js';
@@ -22,6 +22,16 @@ export class TapLink extends InterfaceLink {
   constructor(url: Extract<LinkUrl, { kind: 'tap' }>, options: LinkOptions) {
     super(formatLinkUrl(url), url.interface, options);
     this.#bridge = url.bridge;
+  }
+
+  protected setupState(): InterfaceInfo | null {
+    return this.#found ?? null;
+  }
+
+  protected inheritSetup(fd: number, found: unknown): void {
+    this.#found = (found as InterfaceInfo | null) ?? undefined;
+    this.#port = adoptTap({ fd, name: this.interfaceName, vnetHeader: true });
+    this.#isConfigured = true;
   }
 
   protected override isRelated(link: InterfaceInfo): boolean {

@@ -28,6 +28,13 @@ interface Before {
   readonly addressGeneration: number | undefined;
 }
 
+/** What undoing needs; survives a structured clone. */
+export interface TapSetupState {
+  readonly index: number;
+  readonly isIsolated: boolean;
+  readonly before: Before | undefined;
+}
+
 const AF_INET6 = 10;
 
 /**
@@ -70,6 +77,18 @@ export class TapSetup {
       throw asTapError(error, this.#options.interface);
     }
     this.#preparedIndex = found.index;
+  }
+
+  get state(): TapSetupState {
+    return { index: this.#preparedIndex, isIsolated: this.#isIsolated, before: this.#before };
+  }
+
+  /** An earlier process has prepared it, and this one undoes it. */
+  inherit({ index, isIsolated, before }: TapSetupState): void {
+    this.#preparedIndex = index;
+    this.#touchedIndex = index;
+    this.#isIsolated = isIsolated;
+    this.#before = before;
   }
 
   #create(): InterfaceInfo | undefined {

@@ -43,6 +43,8 @@ export interface DuplexChannel {
   resume(): void;
   /** Closes at once; what is queued is thrown away. `closed` follows. */
   destroy(): void;
+  /** For a successor process; -1 when there is none, or bytes are on their way through this process. */
+  readonly descriptor?: number;
 }
 
 export interface ListenOptions {
@@ -60,6 +62,8 @@ export interface ChannelServer {
 }
 
 export interface Transport {
+  /** A connection that an earlier process had, by its inherited descriptor. */
+  adopt?(descriptor: number): DuplexChannel;
   /** Rejects with the system's error (`code` ECONNREFUSED, ENOENT ...), or ABORT_ERR when `signal` fires first. */
   connect(address: Address, signal?: AbortSignal): Promise<DuplexChannel>;
   /**

@@ -1,6 +1,6 @@
 /** Channels over unix and TCP sockets. */
 import { chmod, chown, lstat, unlink } from 'node:fs/promises';
-import { createServer, connect as netConnect, type Server, type Socket } from 'node:net';
+import { createServer, connect as netConnect, type Server, Socket } from 'node:net';
 import { acknowledgeAtOnce } from '../../native/index.js';
 import { groupId } from './accounts.js';
 import type {
@@ -69,13 +69,23 @@ class SocketChannel implements DuplexChannel {
   destroy(): void {
     this.#socket.destroy();
   }
+
+  get descriptor(): number {
+    const socket = this.#socket;
+    const isBusy = socket.readableLength > 0 || socket.writableLength > 0 || socket.readableEnded;
+    return this.#closed || isBusy ? -1 : descriptorOf(socket);
+  }
 }
 
-/** The descriptor of a TCP socket; undefined for a unix one. Node has no public way to it. */
+/** Node has no public way to it. */
+function descriptorOf(socket: Socket): number {
+  return (socket as unknown as { _handle?: { fd?: number } })._handle?.fd ?? -1;
+}
+
+/** The descriptor of a TCP socket; undefined for a unix one. */
 function tcpDescriptor(socket: Socket): number | undefined {
-  if (socket.remotePort === undefined) return undefined;
-  const { fd } = (socket as unknown as { _handle?: { fd?: number } })._handle ?? {};
-  return fd !== undefined && fd >= 0 ? fd : undefined;
+  const fd = socket.remotePort === undefined ? -1 : descriptorOf(socket);
+  return fd >= 0 ? fd : undefined;
 }
 
 /** The kernel leaves the quick mode by itself, so after every read. Only speed is lost when it cannot be had. */
@@ -178,4 +188,12 @@ async function listenSocket(
   return { address: 'unix' in address ? address : { tcp: address.tcp, port }, close };
 }
 
-export const socketTransport: Transport = { connect: connectSocket, listen: listenSocket };
+function adoptSocket(fd: number): DuplexChannel {
+  return new SocketChannel(new Socket({ fd, allowHalfOpen: true, readable: true, writable: true }));
+}
+
+export const socketTransport: Transport = {
+  connect: connectSocket,
+  listen: listenSocket,
+  adopt: adoptSocket,
+};

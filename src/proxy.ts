@@ -71,6 +71,7 @@ export async function startProxy(config: Config, options: { log: Log }): Promise
   const linkOptions = linkOptionsOf(config, mtuBytes);
   const evidence = evidenceOf(config, log);
   const live = new LiveLimits(config);
+  let comparingNow = JSON.stringify([live.compare, config.rules]);
   const [first, ...moreNics] = allNics(config).map((nic) => nicLinks(config, nic, linkOptions));
   const pair = new Pair({
     name: config.name,
@@ -128,6 +129,9 @@ export async function startProxy(config: Config, options: { log: Log }): Promise
     reconfigure: (fresh) => {
       const plan = live.take(fresh);
       if (plan !== null) pair.chooseCheckpoints(plan);
+      const comparing = JSON.stringify([live.compare, fresh.rules]);
+      if (comparing !== comparingNow) pair.reconfigureComparing(compileRules(fresh.rules));
+      comparingNow = comparing;
     },
     stop: async () => {
       await pair.stop();
@@ -200,7 +204,7 @@ function recorderOf(
         interfaces: RECORDING_INTERFACES,
         opening: () =>
           eventFrame(
-            { event: 'start', format: 1, nic, limits, rules: config.rules, wallBaseMs },
+            { event: 'start', format: 1, nic, limits, rules: comparator.rules.configs, wallBaseMs },
             realClock.wallMs(),
           ),
         gap: (frames) => eventFrame({ event: 'gap', frames }, realClock.wallMs()),
@@ -211,7 +215,8 @@ function recorderOf(
         failed: (error) => log.error({ code: error.code }, `the recording pauses: ${error.message}`),
       });
       evidence.addRecording(ring);
-      return new RecordedComparator(flows, limits, sink, rules, ring, wallBaseMs);
+      const comparator = new RecordedComparator(flows, limits, sink, rules, ring, wallBaseMs);
+      return comparator;
     },
   };
 }

@@ -10,8 +10,8 @@ import type { Log } from '../system/log.js';
 /** Keys whose new value is in effect at once. */
 export const HOT_KEYS: ReadonlySet<string> = new Set([
   'log.level',
-  'compare.reorderMsMax',
-  'compare.heldBytesPerFlowMax',
+  'rules',
+  ...['holdMsMin', 'holdMsMax', 'reorderMsMax', 'heldBytesPerFlowMax'].map((key) => `compare.${key}`),
   ...['distanceMsMin', 'periodMsMax', 'periodicMs', 'mode', 'quiesceMsMax'].map((key) => `checkpoint.${key}`),
   ...['request', 'suspend', 'save', 'transfer', 'load', 'migrate'].map((phase) => `checkpoint.${phase}MsMax`),
 ]);
@@ -63,10 +63,12 @@ export class Reloader {
 }
 
 function withHotKeys(config: Config, applied: readonly ConfigChange[]): Config {
-  const next = structuredClone(config) as unknown as Record<string, Record<string, unknown>>;
+  const next = structuredClone(config) as unknown as Record<string, unknown>;
   for (const { path, after } of applied) {
-    const [group, key] = path.split('.');
-    next[group!]![key!] = after;
+    const names = path.split('.');
+    const key = names.pop()!;
+    const group = names.reduce((node, name) => node[name] as Record<string, unknown>, next);
+    group[key] = after;
   }
   return next as unknown as Config;
 }

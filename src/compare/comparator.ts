@@ -34,12 +34,14 @@ export class Comparator {
   secondaryIgnored = 0;
 
   /** Frames and bytes of the primary that left by waiver: [0] link control, [n] the n-th rule. */
-  readonly waivedFrames: Float64Array;
-  readonly waivedBytes: Float64Array;
+  waivedFrames!: Float64Array;
+  waivedBytes!: Float64Array;
 
-  readonly rules: RuleSet;
   readonly #ledger: Ledger;
-  readonly #ruling: Ruling | null;
+  #rules!: RuleSet;
+  #ruling: Ruling | null = null;
+  /** Hold from the next commit on. */
+  #nextRules: RuleSet | null = null;
   readonly #tcp: TcpComparator;
   readonly #datagram: DatagramComparator;
 
@@ -47,11 +49,21 @@ export class Comparator {
     this.#ledger = new Ledger(flows, limits, sink);
     this.#tcp = new TcpComparator(this.#ledger);
     this.#datagram = new DatagramComparator(this.#ledger);
-    this.rules = rules;
-    this.waivedFrames = new Float64Array(1 + rules.rules.length);
-    this.waivedBytes = new Float64Array(1 + rules.rules.length);
-    this.#ruling = rules.rules.length === 0 ? null : new Ruling(flows, rules);
+    this.#useRules(rules);
     flows.onRemove = (slot) => this.#ledger.record.forget(slot);
+  }
+
+  /** Those that decide now. */
+  get rules(): RuleSet {
+    return this.#rules;
+  }
+
+  /**
+   * Other rules, and limits that were changed in place. Limits hold at once; rules for every flow from the next commit
+   * on, when nothing is held that the rules before had held.
+   */
+  reconfigure(rules: RuleSet): void {
+    this.#nextRules = rules;
   }
 
   /** Nothing is compared: what both VMs send is stored until a commit. Link control passes as ever. */
@@ -224,6 +236,8 @@ export class Comparator {
     }
     this.#datagram.clear();
     this.#ledger.beginEpoch();
+    if (this.#nextRules !== null) this.#useRules(this.#nextRules);
+    this.#nextRules = null;
   }
 
   /** The primary is dead: what it had not been allowed to say is void. Returns the number of frames dropped. */
@@ -291,6 +305,16 @@ export class Comparator {
       this.#ledger.dropSolitary(flows.state.ackFrameSecondary, slot);
       this.#tcp.state.showAll(slot);
     }
+  }
+
+  /** Flows are judged anew with their next frame; waived frames are counted from 0. */
+  #useRules(rules: RuleSet): void {
+    const { flows } = this.#ledger;
+    this.#rules = rules;
+    this.waivedFrames = new Float64Array(1 + rules.rules.length);
+    this.waivedBytes = new Float64Array(1 + rules.rules.length);
+    this.#ruling = rules.rules.length === 0 ? null : new Ruling(flows, rules);
+    flows.state.rule.fill(0);
   }
 
   #waive(view: FrameView, flow: number, waiver: number): Verdict {

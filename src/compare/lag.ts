@@ -2,6 +2,8 @@
  * How far one VM runs behind the other, from the times between equal output of the two, and the hold time that follows
  * from it: a high quantile times a factor, between a floor and a ceiling.
  */
+import type { CompareLimits } from './verdict.js';
+
 const BUCKETS = 48;
 /** Bucket 0 is [0, 0.1 ms); each further one is 1.35 times as wide as the one before it: the last begins above 100 s. */
 const FIRST_MS = 0.1;
@@ -15,18 +17,19 @@ const HALF_LIFE_SAMPLES = 4096;
 /** Fewer samples say nothing: the ceiling is used. */
 const SAMPLES_MIN = 32;
 
+export type HoldLimits = Pick<CompareLimits, 'holdMsMin' | 'holdMsMax'>;
+
 export class LagEstimate {
   readonly #counts = new Float64Array(BUCKETS);
-  readonly #holdMsMin: number;
-  readonly #holdMsMax: number;
+  /** Read where they are used: a reload changes them. */
+  readonly #limits: HoldLimits;
   #total = 0;
   #sinceHalving = 0;
   #holdMs: number;
 
-  constructor(holdMsMin: number, holdMsMax: number) {
-    this.#holdMsMin = holdMsMin;
-    this.#holdMsMax = holdMsMax;
-    this.#holdMs = holdMsMax;
+  constructor(limits: HoldLimits) {
+    this.#limits = limits;
+    this.#holdMs = limits.holdMsMax;
   }
 
   /** One-sided output asks for a checkpoint after this long. */
@@ -51,12 +54,13 @@ export class LagEstimate {
 
   /** Works the hold time out anew; called by the clock, not per frame. */
   refresh(): void {
+    const { holdMsMin, holdMsMax } = this.#limits;
     if (this.#total < SAMPLES_MIN) {
-      this.#holdMs = this.#holdMsMax;
+      this.#holdMs = holdMsMax;
       return;
     }
     const holdMs = this.quantileMs(QUANTILE) * FACTOR;
-    this.#holdMs = Math.min(this.#holdMsMax, Math.max(this.#holdMsMin, holdMs));
+    this.#holdMs = Math.min(holdMsMax, Math.max(holdMsMin, holdMs));
   }
 
   /** Upper bound of the bucket that holds the quantile; 0 without samples. */

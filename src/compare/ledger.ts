@@ -56,7 +56,7 @@ export class Ledger {
     this.#sink = sink;
     this.store = new HoldStore(limits);
     this.record = new ReleasedRecord(flows.state, limits.releasedRecordBytesMax);
-    this.lag = new LagEstimate(limits.holdMsMin, limits.holdMsMax);
+    this.lag = new LagEstimate(limits);
   }
 
   /** Parses a held frame into `heldView`. */

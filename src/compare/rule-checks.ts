@@ -18,7 +18,7 @@ export function checkRules(configs: readonly RuleConfig[]): ConfigProblem[] {
     }
   }
   if (problems.length > 0) return problems;
-  const set = new RuleSet(rules);
+  const set = new RuleSet(rules, configs);
   for (const [index, { tests }] of configs.entries()) {
     for (const [place, test] of tests.entries()) {
       const what = testProblem(set, index, test);

@@ -59,11 +59,14 @@ export class RuleError extends Error {
 
 export class RuleSet {
   readonly rules: readonly Rule[];
+  /** What they were made from. */
+  readonly configs: readonly RuleConfig[];
   /** Does any rule ask who opened a flow? */
   readonly usesOpener: boolean;
 
-  constructor(rules: readonly Rule[]) {
+  constructor(rules: readonly Rule[], configs: readonly RuleConfig[]) {
     this.rules = rules;
+    this.configs = configs;
     this.usesOpener = rules.some((rule) => rule.openedBy !== Opener.UNKNOWN);
   }
 
@@ -74,7 +77,7 @@ export class RuleSet {
 }
 
 /** No rules: everything is compared. */
-export const NO_RULES = new RuleSet([]);
+export const NO_RULES = new RuleSet([], []);
 
 /** Throws RuleError. */
 export function compileRule(config: RuleConfig): Rule {
@@ -106,7 +109,7 @@ export function compileRule(config: RuleConfig): Rule {
 }
 
 export function compileRules(configs: readonly RuleConfig[]): RuleSet {
-  return new RuleSet(configs.map(compileRule));
+  return new RuleSet(configs.map(compileRule), configs);
 }
 
 function compilePrefix(key: string, text: string | undefined): Prefix | null {

@@ -32,6 +32,7 @@ export type RecordedEvent =
     }
   | { readonly event: 'buffers-only'; readonly is: boolean }
   | { readonly event: 'gap'; readonly frames: number }
+  | { readonly event: 'reconfigure'; readonly limits: CompareLimits; readonly rules: readonly RuleConfig[] }
   | {
       readonly event: 'diverged';
       readonly reason: string;
@@ -60,6 +61,7 @@ export function recordedTime(nowMs: number): number {
 export class RecordedComparator extends Comparator {
   readonly #ring: CaptureRing;
   readonly #wallBaseMs: number;
+  readonly #limits: CompareLimits;
   /** The time of the call that is being answered: releases and divergences happen at it. */
   readonly #now: { ms: number };
 
@@ -89,6 +91,7 @@ export class RecordedComparator extends Comparator {
       rules,
     );
     this.#now = now;
+    this.#limits = limits;
     this.#ring = ring;
     this.#wallBaseMs = wallBaseMs;
   }
@@ -100,6 +103,11 @@ export class RecordedComparator extends Comparator {
   override set buffersOnly(is: boolean) {
     if (is !== super.buffersOnly) this.#event({ event: 'buffers-only', is });
     super.buffersOnly = is;
+  }
+
+  override reconfigure(rules: RuleSet): void {
+    this.#event({ event: 'reconfigure', limits: this.#limits, rules: rules.configs });
+    super.reconfigure(rules);
   }
 
   override watch(view: FrameView, flow: number, nowMs: number): void {

@@ -53,11 +53,8 @@ export interface ReplayResult {
 }
 
 /** A file may say anything: limits in the ranges of a configuration keep the memory within what a proxy may take. */
-const startSchema = z.object({
-  limits: configSchema.shape.compare,
-  rules: configSchema.shape.rules,
-  wallBaseMs: z.number(),
-});
+const comparingSchema = z.object({ limits: configSchema.shape.compare, rules: configSchema.shape.rules });
+const startSchema = comparingSchema.extend({ wallBaseMs: z.number() });
 
 /** What is to be other than in the recording. */
 export interface ReplayChanges {
@@ -93,13 +90,13 @@ function playersFor(start: RecordedEvent | undefined, variants: readonly ReplayC
   return variants.map((changes) => new Player(changes));
 }
 
-function checkedStart(event: RecordedEvent): z.output<typeof startSchema> {
-  const known = startSchema.safeParse(event);
+function checked<Schema extends z.ZodType>(schema: Schema, event: RecordedEvent): z.output<Schema> {
+  const known = schema.safeParse(event);
   if (known.success) return known.data;
   const [issue] = known.error.issues;
   throw new ColoError(
     'COLO_ERR_CAPTURE',
-    `the start event is wrong: ${issue?.path.join('.')}: ${issue?.message}`,
+    `the ${event.event} event is wrong: ${issue?.path.join('.')}: ${issue?.message}`,
   );
 }
 
@@ -119,6 +116,7 @@ class Player {
   readonly #changes: ReplayChanges;
   #flows!: FlowTable;
   #comparator!: Comparator;
+  #limits!: CompareLimits;
   #wallBaseMs = Number.NaN;
   readonly #view = new FrameView();
   /** Decisions of this run that the recording has not yet confirmed. */
@@ -140,11 +138,18 @@ class Player {
     this.#changes = changes;
   }
 
+  #reconfigure(event: RecordedEvent): void {
+    const { limits, rules } = checked(comparingSchema, event);
+    Object.assign(this.#limits, limits, this.#changes.limits);
+    this.#comparator.reconfigure(compileRules(this.#changes.rules ?? rules));
+  }
+
   /** Every file begins with one; another clock is another run of the proxy, which knew nothing of the one before. */
   #start(event: RecordedEvent): void {
-    const { limits: recorded, rules, wallBaseMs } = checkedStart(event);
+    const { limits: recorded, rules, wallBaseMs } = checked(startSchema, event);
     if (wallBaseMs === this.#wallBaseMs) return;
     const limits = { ...recorded, ...this.#changes.limits };
+    this.#limits = limits;
     this.#wallBaseMs = wallBaseMs;
     this.#flows = new FlowTable({ flowsMax: limits.flowsMax, seed: 1 });
     this.#comparator = new Comparator(
@@ -228,6 +233,9 @@ class Player {
         return;
       case 'gap':
         this.#framesLeftOut += event.frames;
+        return;
+      case 'reconfigure':
+        this.#reconfigure(event);
         return;
       case 'tick':
         this.#comparator.tick(nowMs);

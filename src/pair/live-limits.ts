@@ -18,6 +18,13 @@ export interface LimitsConfig {
   };
 }
 
+const LIVE_COMPARE_KEYS = [
+  'holdMsMin',
+  'holdMsMax',
+  'reorderMsMax',
+  'heldBytesPerFlowMax',
+] as const satisfies readonly (keyof CompareLimits)[];
+
 const LIVE_CHECKPOINT_KEYS = [
   'distanceMsMin',
   'quiesceMsMax',
@@ -42,8 +49,7 @@ export class LiveLimits {
 
   /** Returns the plan of checkpoints when the configuration asks for another than before, else null. */
   take(config: LimitsConfig): { readonly mode: CheckpointMode; readonly periodMs: number } | null {
-    this.compare.reorderMsMax = config.compare.reorderMsMax;
-    this.compare.heldBytesPerFlowMax = config.compare.heldBytesPerFlowMax;
+    for (const key of LIVE_COMPARE_KEYS) this.compare[key] = config.compare[key];
     for (const key of LIVE_CHECKPOINT_KEYS) {
       const value = config.checkpoint[key];
       if (value !== undefined) this.checkpoint[key] = value;

@@ -2,6 +2,7 @@
 import { type CheckpointPlan, Coordinator } from '../checkpoint/coordinator.js';
 import type { CheckpointCause, CheckpointMode, CheckpointRecord } from '../checkpoint/ports.js';
 import { Relay } from '../checkpoint/relay.js';
+import type { RuleSet } from '../compare/rules.js';
 import type { Divergence, DivergenceFrame, DivergenceReason } from '../compare/verdict.js';
 import { DataPlane, type Seat } from '../dataplane/data-plane.js';
 import { EvidenceLog } from '../evidence/evidence-log.js';
@@ -142,6 +143,15 @@ export class Pair {
   /** Changes how checkpoints are taken from the next one on, which follows at once. Throws COLO_ERR_USAGE. */
   chooseCheckpoints(change: { readonly mode?: CheckpointMode; readonly periodMs?: number }): CheckpointPlan {
     return this.coordinator.choose(change);
+  }
+
+  /**
+   * Other rules, and limits of comparing that were changed in place. The rules hold from the next checkpoint on: one
+   * follows at once.
+   */
+  reconfigureComparing(rules: RuleSet): void {
+    for (const { comparator } of this.nics.planes) comparator.reconfigure(rules);
+    this.checkpoint().catch(() => undefined); // unprotected: the pair's first checkpoint brings them
   }
 
   /** The VM that carries the traffic. */

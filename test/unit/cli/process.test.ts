@@ -38,6 +38,18 @@ describe('the running program', () => {
     ];
   }
 
+  it('reads its configuration anew when the file changes, where it was asked to', async () => {
+    const file = join(folder, 'c.yaml');
+    writeFileSync(file, '');
+    proxy = new ProxyProcess(words('--config', file, '--watch-config'));
+    await proxy.until(
+      'the control socket',
+      () => proxy!.lines.filter((one) => one.msg === 'admin address is open').length === 2,
+    );
+    writeFileSync(file, 'rules: [{ why: they ask again, action: waive, protocol: udp, guestPort: 53 }]\n');
+    await proxy.until('the reload', () => proxy!.said('configuration reloaded: 1 changed'));
+  });
+
   it('reads its configuration anew: SIGHUP, reload, and what is wrong changes nothing', async () => {
     const file = join(folder, 'c.yaml');
     const http = `http: { listen: 'unix:${folder}/http.sock' }`;

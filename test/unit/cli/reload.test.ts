@@ -5,6 +5,7 @@ import type { Config } from '../../../src/config/derive.js';
 import { configChanges } from '../../../src/config/diff.js';
 import { CONFIG_KEYS } from '../../../src/config/keys.js';
 import { loadConfig } from '../../../src/config/load.js';
+import { ruleSchema } from '../../../src/config/rule-schema.js';
 import { ColoError } from '../../../src/errors.js';
 import { LiveLimits } from '../../../src/pair/live-limits.js';
 import { silentLog } from '../../../src/system/log.js';
@@ -33,6 +34,14 @@ describe('reload', () => {
     const second = reloader.reload();
     expect(second.applied).toEqual([]);
     expect(second.needRestart.map(({ path }) => path)).toEqual(['http.listen']);
+  });
+
+  it('rules and a value in a group are both remembered as applied', () => {
+    const rules = [ruleSchema.parse({ why: 'they ask again', action: 'waive', protocol: 'udp' })];
+    const fresh: Config = { ...configWith('compare.holdMsMin=9'), rules };
+    const { reloader } = reloaderOf(() => fresh);
+    expect(reloader.reload().applied.map(({ path }) => path)).toEqual(['compare.holdMsMin', 'rules']);
+    expect(reloader.reload()).toEqual({ applied: [], needRestart: [] });
   });
 
   it('a configuration with anything wrong changes nothing', () => {
@@ -67,10 +76,15 @@ describe('live limits', () => {
     const live = new LiveLimits(configWith());
     const fresh = configWith(
       ...['compare.reorderMsMax=3', 'compare.heldFramesMax=64', 'checkpoint.saveMsMax=77'],
-      'checkpoint.distanceMsMin=8',
+      ...['checkpoint.distanceMsMin=8', 'compare.holdMsMin=7', 'compare.holdMsMax=9'],
     );
     expect(live.take(fresh)).toBeNull();
-    expect(live.compare).toMatchObject({ reorderMsMax: 3, heldFramesMax: 65_536 });
+    expect(live.compare).toMatchObject({
+      reorderMsMax: 3,
+      heldFramesMax: 65_536,
+      holdMsMin: 7,
+      holdMsMax: 9,
+    });
     expect(live.checkpoint).toMatchObject({ saveMsMax: 77, distanceMsMin: 8 });
   });
 

@@ -47,6 +47,20 @@ describe('waive', () => {
     expect(harness.primary(udp('a', 53, '10.0.0.9'))).toBe(Verdict.WAIVED);
   });
 
+  it('other rules hold from the next commit on, also for flows that are known', () => {
+    const harness = harnessWith({ guestPort: 53 });
+    expect(harness.primary(udp('a'))).toBe(Verdict.WAIVED);
+    expect(harness.primary(udp('a', 54))).toBe(Verdict.HOLD);
+    harness.comparator.reconfigure(compileRules([rule({ guestPort: 54 })]));
+    expect(harness.primary(udp('b'))).toBe(Verdict.WAIVED);
+    expect(harness.primary(udp('b', 54))).toBe(Verdict.HOLD);
+    harness.comparator.commit(harness.nowMs);
+    expect(harness.reasons).toEqual(['waived', 'waived', 'committed', 'committed']);
+    expect(harness.primary(udp('c'))).toBe(Verdict.HOLD);
+    expect(harness.primary(udp('c', 54))).toBe(Verdict.WAIVED);
+    expect([...harness.comparator.waivedFrames]).toEqual([0, 1]);
+  });
+
   it('a waived TCP connection is still translated for the secondary', () => {
     const harness = harnessWith({ protocol: 'tcp', guestPort: 80 });
     const [p, s] = [new Guest(1000), new Guest(901_000)];

@@ -99,7 +99,7 @@ describe('ReleasedRecord', () => {
 
 describe('LagEstimate', () => {
   it('waits for the ceiling without samples, and between floor and ceiling with them', () => {
-    const lag = new LagEstimate(50, 1000);
+    const lag = new LagEstimate({ holdMsMin: 50, holdMsMax: 1000 });
     lag.refresh();
     expect(lag.holdMs).toBe(1000);
     for (let index = 0; index < 100; index += 1) lag.sample(0.2);

@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { holdLimits, readRecording, readRules, replayReport } from '../../../src/cli/replay.js';
+import { compileRules } from '../../../src/compare/rules.js';
+import { ruleSchema } from '../../../src/config/rule-schema.js';
 import { CaptureRing } from '../../../src/evidence/capture-ring.js';
 import { proposals } from '../../../src/evidence/learn.js';
 import { fileHeader, packetBlock } from '../../../src/evidence/pcapng-blocks.js';
@@ -44,6 +46,7 @@ class Recording {
   readonly flows = new FlowTable({ flowsMax: 64, seed: 77 });
   releases = 0;
   nowMs = 1000.123456789;
+  readonly limits = { ...TEST_LIMITS };
 
   constructor(bytesMax = 64 * 1024 * 1024) {
     const wallBaseMs = 1_700_000_000_000;
@@ -52,7 +55,7 @@ class Recording {
       interfaces: RECORDING_INTERFACES,
       opening: () =>
         eventFrame(
-          { event: 'start', format: 1, nic: 0, limits: TEST_LIMITS, rules: [], wallBaseMs },
+          { event: 'start', format: 1, nic: 0, limits: this.limits, rules: [], wallBaseMs },
           wallBaseMs,
         ),
       prefix: 'record-nic0',
@@ -64,7 +67,7 @@ class Recording {
       },
     });
     const sink = { release: () => void this.releases++, diverged: () => undefined };
-    this.comparator = new RecordedComparator(this.flows, TEST_LIMITS, sink, undefined, this.ring, wallBaseMs);
+    this.comparator = new RecordedComparator(this.flows, this.limits, sink, undefined, this.ring, wallBaseMs);
   }
 
   primary(frame: Buffer): void {
@@ -200,6 +203,29 @@ describe('a recording', () => {
     expect(() => readRules(rules)).toThrow(/rules.yaml:2:\d+: rules.0.action: /);
     writeFileSync(rules, 'rules:\n  - { why: they ask again, action: waive, protocol: gre, guestPort: 1 }\n');
     expect(() => readRules(rules)).toThrow(/needs protocol tcp or udp/);
+  });
+
+  it('over a reload of rules and limits is decided again, bit for bit', async () => {
+    const recording = new Recording();
+    await recording.work();
+    recording.limits.holdMsMax = 3000;
+    recording.limits.holdMsMin = 2000;
+    recording.comparator.reconfigure(
+      compileRules([
+        ruleSchema.parse({ why: 'they ask again', action: 'waive', protocol: 'udp', guestPort: 53 }),
+      ]),
+    );
+    recording.comparator.commit(recording.nowMs);
+    recording.primary(dns(0x4444));
+    recording.secondary(dns(0x5555));
+    recording.primary(new Guest(1_000_000, 500).frame({ at: 4101, data: 'more' }));
+    recording.pass(2500);
+    await recording.ring.close();
+    const again = replay(framesOf());
+    expect(again.mismatchTexts).toEqual([]);
+    expect(again.released.waived).toBe(1);
+    const patient = replay(framesOf(), { rules: [] });
+    expect(patient.released.waived).toBeUndefined();
   });
 
   it('that was tampered with is noticed', async () => {

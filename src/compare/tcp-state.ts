@@ -263,10 +263,12 @@ export class TcpState {
     if ((flags & FlowFlag.SEEN_PRIMARY) !== 0) flags |= FlowFlag.SEEN_SECONDARY;
     if ((flags & FlowFlag.ACKED_PRIMARY) !== 0) flags |= FlowFlag.ACKED_SECONDARY;
     if ((flags & FlowFlag.FIN_PRIMARY) !== 0) flags |= FlowFlag.FIN_SECONDARY;
+    if ((flags & FlowFlag.TIMESTAMP_SYN_PRIMARY) !== 0) flags |= FlowFlag.TIMESTAMP_SYN_SECONDARY;
     state.flags[flow] = flags;
     state.seqDelta[flow] = 0;
     state.tsDelta[flow] = 0;
     state.isnSecondary[flow] = state.isnPrimary[flow]!;
+    state.tsSynSecondary[flow] = state.tsSynPrimary[flow]!;
     state.endSecondary[flow] = state.endPrimary[flow]!;
     state.finSecondary[flow] = state.finPrimary[flow]!;
     state.ackSecondary[flow] = state.ackPrimary[flow]!;
@@ -303,6 +305,9 @@ export class TcpState {
     }
     let flags = state.flags[flow]!;
     if ((flags & FlowFlag.SYN_SECONDARY) !== 0) state.isnPrimary[flow] = state.isnSecondary[flow]!;
+    if ((flags & FlowFlag.TIMESTAMP_SYN_SECONDARY) !== 0) {
+      state.tsSynPrimary[flow] = state.tsSynSecondary[flow]!;
+    }
     if ((flags & FlowFlag.SEEN_SECONDARY) !== 0) state.endPrimary[flow] = state.endSecondary[flow]!;
     if ((flags & FlowFlag.FIN_SECONDARY) !== 0) state.finPrimary[flow] = state.finSecondary[flow]!;
     if ((flags & FlowFlag.ACKED_SECONDARY) !== 0) {

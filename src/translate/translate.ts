@@ -13,6 +13,7 @@ import { FrameKind, FrameView, TcpFlag } from '../wire/frame-view.js';
 import { parseQuoted } from '../wire/quoted.js';
 
 const SACK_BLOCK_BYTES = 8;
+const SYN_ACK = TcpFlag.SYN | TcpFlag.ACK;
 const quoted = new FrameView();
 
 /** A client frame for the secondary. */
@@ -27,6 +28,7 @@ export function toSecondary(view: FrameView, flows: FlowTable, flow: number): vo
   if (refuse(view, state, flow, seqDelta, tsDelta)) return;
   moveTowardsGuest(view, seqDelta, tsDelta);
   clampAck(view, state, flow);
+  if (answersSyn(view)) clampEcho(view, state, flow);
 }
 
 /** A client frame for today's primary. */
@@ -111,6 +113,23 @@ function clampAck(view: FrameView, state: FlowState, flow: number): void {
   if (((view.ack - end) | 0) <= 0) return;
   setField(view, view.l4 + 8, end);
   view.ack = end;
+}
+
+/** The client answers a SYN of the guest: to be translated for the secondary even where the two spaces are one. */
+export function answersSyn(view: FrameView): boolean {
+  return (view.tcpFlags & SYN_ACK) === SYN_ACK;
+}
+
+/**
+ * The answer may be to a SYN that the primary has repeated. The secondary repeats its own when its own time has come, so
+ * what the echo becomes may lie in its future, and Linux resets a connection over that (PAWSACTIVEREJECTED, trap T10).
+ * The time of its first SYN is always right.
+ */
+function clampEcho(view: FrameView, state: FlowState, flow: number): void {
+  if (view.timestamp === 0 || !state.has(flow, FlowFlag.TIMESTAMP_SYN_SECONDARY)) return;
+  const first = state.tsSynSecondary[flow]! >>> 0;
+  const at = view.timestamp + 4;
+  if (((readU32(view.bytes, at) - first) | 0) > 0) setField(view, at, first);
 }
 
 /** An ICMP error quotes the sequence number of a guest's segment, as the client got it. */

@@ -173,6 +173,22 @@ describe('translation', () => {
     expect(readU32(echo.bytes, echo.timestamp + 4)).toBe(401);
   });
 
+  it('T10: the echo in the answer to a repeated SYN is not in the future of the secondary', () => {
+    const { flows, flow } = table(1000, -40); // its SYN came 40 ms after the primary's
+    flows.state.set(flow, FlowFlag.TIMESTAMP_SYN_SECONDARY);
+    flows.state.tsSynSecondary[flow] = 540;
+    const echoFor = (shown: number, flags: number): number => {
+      const view = viewOf(fromClient({ flags, ack: 5, options: { timestamp: { value: 9, echo: shown } } }));
+      toSecondary(view, flows, flow);
+      expect(sound(view)).toBe(true);
+      return readU32(view.bytes, view.timestamp + 4);
+    };
+    const synAck = TcpFlag.SYN | TcpFlag.ACK;
+    expect(echoFor(500, synAck)).toBe(540);
+    expect(echoFor(1500, synAck)).toBe(540); // the primary has repeated its SYN, the secondary not yet
+    expect(echoFor(1500, TcpFlag.ACK)).toBe(1540);
+  });
+
   it('run-ahead: the secondary never gets an ack for what it has not sent', () => {
     const { flows, flow } = table(1000, 0);
     flows.state.set(flow, FlowFlag.SEEN_SECONDARY);

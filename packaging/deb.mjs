@@ -28,7 +28,7 @@ place('native/index.js', `${LIBRARY}/native/index.js`);
 place('native/build/Release/colo_native.node', `${LIBRARY}/native/build/Release/colo_native.node`);
 for (const name of runtimePackages()) place(`node_modules/${name}`, `${LIBRARY}/node_modules/${name}`);
 write('usr/bin/colo-proxy', null, `../lib/colo-proxy/bin/colo-proxy.js`);
-place('packaging/systemd/colo-proxy@.service', 'lib/systemd/system/colo-proxy@.service');
+place('packaging/systemd/colo-proxy@.service', 'usr/lib/systemd/system/colo-proxy@.service');
 place('examples', 'usr/share/doc/colo-proxy/examples');
 place('packaging/monitoring', 'usr/share/doc/colo-proxy/monitoring');
 place('LICENSE', 'usr/share/doc/colo-proxy/copyright');
@@ -47,7 +47,7 @@ write(
     'Maintainer: colo-proxy developers <colo-proxy@localhost>',
     'Section: net',
     'Priority: optional',
-    'Depends: nodejs (>= 20), libc6 (>= 2.34), libstdc++6 (>= 12)',
+    'Depends: nodejs (>= 20), nftables, libc6 (>= 2.34), libstdc++6 (>= 12)',
     'Suggests: qemu-system-x86, wireshark',
     `Description: ${description.slice(0, 75)}`,
     ' Mirrors client frames to both copies of a virtual machine, releases output that',
@@ -55,6 +55,14 @@ write(
     '',
   ].join('\n'),
 );
+
+// A pair that runs is never restarted by an upgrade: that would end its protection unasked.
+script('postinst', 'if [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi');
+script(
+  'prerm',
+  'if [ "$1" = remove ] && [ -d /run/systemd/system ]; then systemctl stop "colo-proxy@*.service" || true; fi',
+);
+script('postrm', 'if [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi');
 
 const file = join(OUTPUT, `colo-proxy_${version}_${architecture}.deb`);
 execFileSync('dpkg-deb', ['--root-owner-group', '-Zxz', '--build', STAGE, file], { stdio: ['ignore', 2, 2] });
@@ -87,6 +95,11 @@ function write(to, text, linkTo) {
   mkdirSync(dirname(target), { recursive: true });
   if (linkTo !== undefined) symlinkSync(linkTo, target);
   else writeFileSync(target, text);
+}
+
+function script(name, command) {
+  write(`DEBIAN/${name}`, `#!/bin/sh\nset -e\n${command}\n`);
+  chmodSync(join(STAGE, 'DEBIAN', name), 0o755);
 }
 
 function gzip(from, to) {

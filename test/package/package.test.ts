@@ -105,7 +105,7 @@ describe.skipIf(!has('dpkg-deb'))('.deb', () => {
       'usr/share/zsh/vendor-completions/_colo-proxy',
       'usr/share/fish/vendor_completions.d/colo-proxy.fish',
       'usr/share/doc/colo-proxy/examples/colo-proxy.yaml',
-      'lib/systemd/system/colo-proxy@.service',
+      'usr/lib/systemd/system/colo-proxy@.service',
       'etc/colo-proxy',
     ]) {
       expect(existsSync(join(root, path)), path).toBe(true);

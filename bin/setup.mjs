@@ -18,7 +18,8 @@ const BUILD_TOOLS = ['g++', 'make', 'python3'];
 const TEST_PACKAGES = [
   ...['iproute2', 'nftables', 'ethtool', 'iputils-ping', 'curl', 'socat', 'tcpdump', 'tshark'],
   ...['qemu-system-x86', 'busybox-static', 'cpio', 'kmod', 'gcc', 'libc6-dev', 'clang-format'],
-  ...['chromium', 'fonts-dejavu-core', 'prometheus', 'etcd-server', 'tmux', 'zsh', 'fish', 'dpkg', 'debootstrap'],
+  ...['chromium', 'fonts-dejavu-core', 'prometheus', 'etcd-server', 'tmux', 'zsh', 'fish'],
+  ...['dpkg', 'debootstrap'],
 ];
 
 /** In the order of their needs. */

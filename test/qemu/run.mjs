@@ -24,6 +24,7 @@ import { adaptive, periodic } from './scenarios/modes.mjs';
 import { twoNics } from './scenarios/nics.mjs';
 import { powerOff } from './scenarios/power-off.mjs';
 import { reboot } from './scenarios/reboot.mjs';
+import { seeWhy } from './scenarios/see-why.mjs';
 import { requestLatency, soak } from './scenarios/soak.mjs';
 import { killAt } from './scenarios/sync-points.mjs';
 import { traffic, unprotectedTraffic } from './scenarios/traffic.mjs';
@@ -116,6 +117,14 @@ const STORIES = {
     async play(rig, section) {
       await rig.protect();
       await adaptive(rig, section);
+    },
+  },
+  'see-why': {
+    checkpoint: { periodMsMax: 0 },
+    rig: { recorded: true },
+    async play(rig, section) {
+      await rig.protect();
+      await seeWhy(rig, section);
     },
   },
   'two-nics': {

@@ -6,7 +6,8 @@
  *   tcp 7     echo
  *   udp 7     echo
  *   udp 9     answers "REQUEST RANDOM\n": differs between the VMs
- *   tcp 80    HTTP: /1m.bin, /64k.bin, /bytes/LENGTH/SEED; no Date header, nothing that depends on a clock
+ *   tcp 80    HTTP: /1m.bin, /64k.bin, /bytes/LENGTH/SEED; no Date header, nothing that depends on a clock;
+ *             /cookie: a header and a body that differ between the VMs
  *   tcp 8000  lines: inc -> counter=N; get -> counter=N; rand -> rand=RANDOM: differs between the VMs;
  *             poweroff, reboot: the guest does, at once
  *             dial ADDRESS PORT LOCALPORT -> the guest connects there (LOCALPORT 0: an ephemeral one),
@@ -210,10 +211,24 @@ static void answer_line(struct connection *c) {
   put(c, text);
 }
 
+/* The body repeats the cookie, so that a client can show which VM's header it got. */
+static void answer_cookie(struct connection *c) {
+  char text[LINE_BYTES_MAX], random[64];
+  differing_text(random);
+  snprintf(text, sizeof text,
+           "HTTP/1.1 200 OK\r\nServer: lab\r\nSet-Cookie: id=%s\r\nContent-Length: %zu\r\n\r\nid=%s\n",
+           random, strlen(random) + 4, random);
+  put(c, text);
+}
+
 static void answer_http(struct connection *c) {
   char header[256];
   unsigned long long length = 0;
   unsigned seed = 0;
+  if (!strcmp(c->path, "/cookie")) {
+    answer_cookie(c);
+    return;
+  }
   if (!strcmp(c->path, "/1m.bin")) {
     length = 1 << 20, seed = 1;
   } else if (!strcmp(c->path, "/64k.bin")) {

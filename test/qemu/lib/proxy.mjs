@@ -80,6 +80,10 @@ export class ProxyUnderTest {
     return run('ip', ['netns', 'exec', this.namespace, ...command]);
   }
 
+  async api(path) {
+    return this.hostAgent.do('get', { url: `http://${HTTP_LISTEN}${path}` });
+  }
+
   async readiness() {
     return this.hostAgent.do('get', { url: `http://${HTTP_LISTEN}/readyz` });
   }

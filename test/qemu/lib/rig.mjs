@@ -1,5 +1,6 @@
 /** One protected pair in its own namespaces: two VMs, the proxy, a client. Everything is gone when it ends. */
 import fs from 'node:fs';
+import path from 'node:path';
 import { Agent } from './agent.mjs';
 import { sleep, until } from './command.mjs';
 import { Network, SECOND } from './net.mjs';
@@ -27,6 +28,7 @@ export class Rig {
    * @param {boolean} [options.holdWords] the proxy can be stopped at a sync-point
    * @param {string[] | ((vm: {name: string, isFresh: boolean, folder: string}) => Promise<string[]>)} [options.qemuArgs]
    *   more arguments of each VM; `folder` is for its files
+   * @param {boolean} [options.recorded] the flight recorder runs; it and the evidence stay among the logs
    * @param {boolean} [options.twoNics] the VMs have two network interfaces, on two networks
    */
   constructor(options) {
@@ -40,7 +42,8 @@ export class Rig {
 
   /** Network, agents, proxy and the primary: its guest serves, unprotected. */
   async startUnprotected() {
-    const { linkKind, config, holdWords, twoNics } = this.options;
+    const { linkKind, holdWords, twoNics, recorded } = this.options;
+    const config = recorded ? { ...this.options.config, ...this.#kept() } : this.options.config;
     this.atEnd(() => this.network.remove());
     await this.network.create();
     if (linkKind === 'tap') await this.network.createBridge();
@@ -124,6 +127,11 @@ export class Rig {
   async end() {
     this.#ended = true;
     for (const action of this.#undo.splice(0).reverse()) await action();
+  }
+
+  #kept() {
+    const [record, evidence] = ['record', 'evidence'].map((name) => path.join(this.logs, name));
+    return { record: { directory: record }, evidence: { directory: evidence } };
   }
 
   async #startVm(seat, name, incoming) {

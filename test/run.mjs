@@ -138,7 +138,7 @@ async function simulate(msMax) {
 
 function fuzz(msMax) {
   const runner = join(ROOT, 'test', 'fuzz', 'run.mjs');
-  return check('fuzz', process.execPath, [runner, '--seconds', '8'], msMax);
+  return check('fuzz', process.execPath, [runner, '--seconds', '25'], msMax);
 }
 
 /** The captures of test/fixtures/captures against an exact oracle. */

@@ -169,8 +169,13 @@ function isWord(value: unknown): value is number {
   return typeof value === 'number' && (value | 0) === value;
 }
 
+/** Of what is no object nothing is known. */
+function asFields(value: unknown): Record<string, unknown> {
+  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+}
+
 function isAddress(value: unknown): value is KeptAddress {
-  const { nic, mac, ip, vlan } = value as Record<string, unknown>;
+  const { nic, mac, ip, vlan } = asFields(value);
   const isHex = (text: unknown, pattern: RegExp): boolean => typeof text === 'string' && pattern.test(text);
   return (
     isCount(nic) && isCount(vlan) && isHex(mac, /^[0-9a-f]{12}$/) && isHex(ip, /^([0-9a-f]{8}|[0-9a-f]{32})$/)
@@ -178,7 +183,7 @@ function isAddress(value: unknown): value is KeptAddress {
 }
 
 function isTranslation(value: unknown): value is KeptTranslation {
-  const { nic, key, seqDelta, tsDelta, tsShown } = value as Record<string, unknown>;
+  const { nic, key, seqDelta, tsDelta, tsShown } = asFields(value);
   return (
     isCount(nic) &&
     Array.isArray(key) &&

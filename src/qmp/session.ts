@@ -188,9 +188,14 @@ export class QmpSession {
       return;
     }
     const error = isObject(message.error) ? message.error : {};
-    const text = `${pending.command}: ${String(error.class ?? 'error')}: ${String(error.desc ?? 'no description')}`;
+    const text = `${pending.command}: ${said(error.class, 'error')}: ${said(error.desc, 'no description')}`;
     pending.reject(new ColoError('COLO_ERR_QMP_COMMAND', text, { cause: error }));
   }
+}
+
+/** A peer may say an object where QEMU says a string, even one that cannot be turned into a string. */
+function said(value: unknown, otherwise: string): string {
+  return typeof value === 'string' ? value : otherwise;
 }
 
 function parseGreeting(message: QmpObject): QmpGreeting {

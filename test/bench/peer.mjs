@@ -2,18 +2,14 @@
 // one core and the generator to the other. Prints medians, spread and ratios.
 //
 //   npm run bench:peer [-- --pairs 5 --workloads bulk,small --flows 1,16 --scale 0.2 --latency --json FILE]
-import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { build, DRIVER_CPU, MEASURED_CPU, ROOT, show, summary } from './lib/tools.mjs';
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const GENERATOR = join(ROOT, '.cache', 'bench', 'generator');
-const SOURCE = fileURLToPath(new URL('peer/generator.c', import.meta.url));
-const PEER_CPU = '1';
-const GENERATOR_CPU = '0';
+const GENERATOR = build('generator', 'peer/generator.c');
 const READY_MS_MAX = 10_000;
 
 /** Packets of one run, and how many may be outstanding. */
@@ -69,14 +65,6 @@ const PEERS = {
   ],
 };
 
-function buildGenerator() {
-  mkdirSync(join(ROOT, '.cache', 'bench'), { recursive: true });
-  const isStale = (statSync(GENERATOR, { throwIfNoEntry: false })?.mtimeMs ?? 0) < statSync(SOURCE).mtimeMs;
-  if (!isStale) return;
-  const { status } = spawnSync('cc', ['-O2', '-Wall', '-o', GENERATOR, SOURCE], { stdio: 'inherit' });
-  if (status !== 0) throw new Error('cannot build the generator');
-}
-
 async function until(condition) {
   const end = Date.now() + READY_MS_MAX;
   while (!condition()) {
@@ -91,12 +79,12 @@ const isSocket = (path) => statSync(path, { throwIfNoEntry: false })?.isSocket()
 async function run(peer, workload, flows, perSecond, packets, window) {
   const directory = mkdtempSync(join(tmpdir(), 'colo-bench-'));
   const words = PEERS[peer](directory);
-  const child = spawn('taskset', ['-c', PEER_CPU, ...words], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const child = spawn('taskset', ['-c', MEASURED_CPU, ...words], { stdio: ['ignore', 'ignore', 'inherit'] });
   try {
     await until(() => isSocket(join(directory, 'notify')) && isSocket(join(directory, 'primary_in')));
     const generator = spawn(
       'taskset',
-      ['-c', GENERATOR_CPU, GENERATOR, directory, String(child.pid), workload].concat(
+      ['-c', DRIVER_CPU, GENERATOR, directory, String(child.pid), workload].concat(
         [flows, packets, window, perSecond].map(String),
       ),
       { stdio: ['ignore', 'pipe', 'inherit'] },
@@ -115,14 +103,6 @@ async function run(peer, workload, flows, perSecond, packets, window) {
     rmSync(directory, { recursive: true });
   }
 }
-
-function summary(numbers) {
-  const sorted = numbers.toSorted((a, b) => a - b);
-  return { median: sorted[Math.floor(sorted.length / 2)], min: sorted[0], max: sorted.at(-1) };
-}
-
-const show = ({ median, min, max }, digits = 2) =>
-  `${median.toFixed(digits)} [${min.toFixed(digits)}..${max.toFixed(digits)}]`;
 
 async function compare(workload, flows, perSecond) {
   const scale = Number(options.scale);
@@ -170,7 +150,6 @@ function report({ workload, flows, perSecond, qemu, ours, cpuRatio, kppsRatio })
   }
 }
 
-buildGenerator();
 const results = [];
 for (const workload of options.workloads.split(',').filter(Boolean)) {
   for (const flows of options.flows.split(',').map(Number)) results.push(await compare(workload, flows, 0));

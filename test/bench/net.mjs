@@ -1,0 +1,248 @@
+// The whole path over TAPs and packet sockets, in a network namespace of its own: packets per second and CPU time per
+// packet, latency, TCP throughput; beside the same I/O without comparing and a kernel bridge, in turn.
+//
+//   npm run bench [-- --rounds 3 --parts packets,latency,tcp --scale 0.5 --json FILE]
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { build, Child, DRIVER_CPU, MEASURED_CPU, ROOT, show, sleep, summary } from './lib/tools.mjs';
+
+const { values: options } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '3' },
+    parts: { type: 'string', default: 'packets,latency,tcp' },
+    scale: { type: 'string', default: '1' },
+    json: { type: 'string' },
+  },
+});
+const ROUNDS = Number(options.rounds);
+const SCALE = Number(options.scale);
+const BUSY_POLL_US = '50';
+const PLANE = join(ROOT, 'test/bench/net/plane.mjs');
+const generator = build('net-generator', 'net/generator.c');
+const tcp = build('tcp', 'net/tcp.c');
+
+/** Fewer may be out than a TAP's queue holds (1000 frames). */
+const PACKETS = [
+  { name: 'small', kind: 'out', workload: 'small', packets: 500_000, window: 512 },
+  { name: 'bulk', kind: 'out', workload: 'bulk', packets: 300_000, window: 512 },
+  { name: 'udp', kind: 'out', workload: 'udp', packets: 500_000, window: 512 },
+  { name: 'mirror', kind: 'mirror', workload: 'small', packets: 500_000, window: 512 },
+  { name: 'gso', kind: 'out', workload: 'gso', packets: 20_000, window: 48 },
+];
+const RATES = [2000, 20_000];
+const FLOWS = '16';
+const TCP_SECONDS = 4;
+const PORT = '5001';
+
+/** Kept names: ip(8) tells which process made a namespace that was left behind. */
+const ns = (label) => `colo-bench-${process.pid}-${label}`;
+const ip = (...words) => execFileSync('ip', words, { stdio: ['ignore', 'pipe', 'inherit'] }).toString();
+const inside = (label, cpu, ...words) => ['ip', 'netns', 'exec', ns(label), 'taskset', '-c', cpu, ...words];
+
+async function withNamespaces(labels, action) {
+  for (const label of labels) {
+    ip('netns', 'add', ns(label));
+    ip('-n', ns(label), 'link', 'set', 'lo', 'up');
+  }
+  try {
+    return await action();
+  } finally {
+    for (const label of labels) ip('netns', 'del', ns(label));
+  }
+}
+
+async function startPlane(kind, primary, secondary, busyPollUs, creates) {
+  const words = [process.execPath, PLANE, kind, primary, secondary, 'tap:colo0', busyPollUs];
+  const plane = new Child(inside('host', MEASURED_CPU, ...words, ...(creates ? ['create'] : [])));
+  await plane.line();
+  return plane;
+}
+
+/** TAPs get their carrier when the generator opens them. */
+async function untilUp(plane) {
+  await sleep(300);
+  for (let tries = 0; plane !== undefined && !JSON.parse(await plane.ask()).isUp; tries += 1) {
+    if (tries === 50) throw new Error('the links did not come up');
+    await sleep(100);
+  }
+}
+
+/** A bridge of the kernel in the proxy's place, with one VM. */
+function bridge(...ports) {
+  ip('-n', ns('host'), 'link', 'add', 'br0', 'type', 'bridge');
+  for (const port of ports) {
+    ip('-n', ns('host'), 'link', 'set', port, 'master', 'br0');
+    ip('-n', ns('host'), 'link', 'set', port, 'up');
+  }
+  ip('-n', ns('host'), 'link', 'set', 'br0', 'up');
+}
+
+/** One run of the generator through what `variant` names. */
+async function packetRun(variant, { kind, workload, packets, window, perSecond = 0 }) {
+  return withNamespaces(['host'], async () => {
+    let plane;
+    let places = ['colo0', 'tap0', 'tap1'];
+    if (variant === 'bridge') {
+      ip('-n', ns('host'), 'tuntap', 'add', 'tap0', 'mode', 'tap', 'vnet_hdr');
+      ip('-n', ns('host'), 'link', 'add', 'client0', 'type', 'veth', 'peer', 'name', 'client1');
+      ip('-n', ns('host'), 'link', 'set', 'client0', 'up');
+      bridge('tap0', 'client1');
+      places = ['client0', 'tap0'];
+    } else {
+      const busyPollUs = variant === 'busy-polling' ? BUSY_POLL_US : '0';
+      plane = await startPlane(
+        variant === 'uncompared' ? 'uncompared' : 'compared',
+        'tap0',
+        'tap1',
+        busyPollUs,
+        true,
+      );
+    }
+    try {
+      const numbers = [FLOWS, Math.round(packets), window, perSecond].map(String);
+      const pid = String(plane?.pid ?? 0);
+      const words = inside('host', DRIVER_CPU, generator, kind, pid, workload, ...numbers, ...places);
+      const child = new Child(words);
+      await child.line();
+      await untilUp(plane);
+      const result = JSON.parse(await child.ask('go'));
+      await child.end();
+      if (plane === undefined) return result;
+      const seen = JSON.parse(await plane.ask());
+      if (seen.divergences > 0) console.error(`${workload}: ${seen.divergences} divergences: ${seen.latest}`);
+      return { ...result, rssMiB: seen.rssMiB };
+    } finally {
+      await plane?.end();
+    }
+  });
+}
+
+const VARIANTS = {
+  packets: ['compared', 'uncompared', 'bridge'],
+  latency: ['compared', 'busy-polling', 'uncompared', 'bridge'],
+  tcp: ['compared', 'uncompared', 'bridge'],
+};
+
+/** All variants in turn, ROUNDS times; medians by variant. */
+async function inTurn(variants, run) {
+  const runs = Object.fromEntries(variants.map((variant) => [variant, []]));
+  for (let round = 0; round < ROUNDS; round += 1) {
+    for (const variant of variants) runs[variant].push(await run(variant));
+  }
+  return Object.fromEntries(
+    Object.entries(runs).map(([variant, list]) => [
+      variant,
+      Object.fromEntries(Object.keys(list[0]).map((key) => [key, summary(list.map((one) => one[key]))])),
+    ]),
+  );
+}
+
+async function packets() {
+  const rows = [];
+  for (const load of PACKETS) {
+    const row = await inTurn(VARIANTS.packets, (variant) =>
+      packetRun(variant, { ...load, packets: load.packets * SCALE }),
+    );
+    rows.push({ name: load.name, ...row });
+    for (const variant of VARIANTS.packets) {
+      const { kpps, cpuUs, lost } = row[variant];
+      const cpu = variant === 'bridge' ? '' : `, ${show(cpuUs)} us CPU/packet`;
+      console.log(
+        `${load.name.padEnd(8)} ${variant.padEnd(12)} ${show(kpps, 0)} kpps${cpu}, lost ${lost.median}`,
+      );
+    }
+    const ratio = row.compared.kpps.median / row.uncompared.kpps.median;
+    console.log(`${''.padEnd(8)} compared to uncompared ${ratio.toFixed(2)} (goal 0.85)`);
+  }
+  return rows;
+}
+
+async function latency() {
+  const rows = [];
+  for (const perSecond of RATES) {
+    const load = { kind: 'out', workload: 'small', packets: perSecond * 4 * SCALE, window: 512, perSecond };
+    const row = await inTurn(VARIANTS.latency, (variant) => packetRun(variant, load));
+    rows.push({ name: `${perSecond}/s`, ...row });
+    for (const variant of VARIANTS.latency) {
+      const { p50Us, p99Us, p999Us, cpuUs } = row[variant];
+      const text = `p50 ${show(p50Us, 1)} p99 ${show(p99Us, 1)} p99.9 ${show(p999Us, 1)} us`;
+      const cpu = variant === 'bridge' ? '' : `, ${cpuUs.median.toFixed(1)} us CPU/packet`;
+      console.log(`${`${perSecond}/s`.padEnd(8)} ${variant.padEnd(12)} ${text}${cpu}`);
+    }
+  }
+  return rows;
+}
+
+/** Two kernels play the VMs, a third address on the host the client. */
+async function tcpRun(variant) {
+  return withNamespaces(['host', 'primary', 'secondary'], async () => {
+    for (const [label, port] of [
+      ['primary', 'vm0'],
+      ['secondary', 'vm1'],
+    ]) {
+      ip('-n', ns('host'), 'link', 'add', port, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', ns(label));
+      ip('-n', ns(label), 'link', 'set', 'eth0', 'address', '52:54:00:00:00:07', 'up');
+      ip('-n', ns(label), 'addr', 'add', '10.9.0.2/24', 'dev', 'eth0');
+      ip('-n', ns('host'), 'link', 'set', port, 'up');
+    }
+    const children = ['primary', 'secondary'].map((label) => {
+      return new Child(['ip', 'netns', 'exec', ns(label), tcp, 'serve', PORT]);
+    });
+    let plane;
+    try {
+      if (variant === 'bridge') bridge('vm0');
+      else plane = await startPlane(variant, 'vm0', 'vm1', '0', false);
+      const device = variant === 'bridge' ? 'br0' : 'colo0';
+      ip('-n', ns('host'), 'addr', 'add', '10.9.0.1/24', 'dev', device);
+      await untilUp(plane);
+      const words = (kind) => [
+        'ip',
+        'netns',
+        'exec',
+        ns('host'),
+        tcp,
+        kind,
+        '10.9.0.2',
+        PORT,
+        String(TCP_SECONDS),
+      ];
+      const result = {};
+      for (const [name, kind] of [
+        ['downGbits', 'd'],
+        ['upGbits', 'u'],
+      ]) {
+        const client = new Child(words(kind));
+        result[name] = Number(await client.line());
+        await client.end();
+      }
+      if (plane !== undefined) {
+        const seen = JSON.parse(await plane.ask());
+        if (seen.divergences > 0) console.error(`tcp: ${seen.divergences} divergences: ${seen.latest}`);
+      }
+      return result;
+    } finally {
+      await plane?.end();
+      for (const child of children) await child.kill();
+    }
+  });
+}
+
+async function tcpThroughput() {
+  const row = await inTurn(VARIANTS.tcp, tcpRun);
+  for (const variant of VARIANTS.tcp) {
+    const { downGbits, upGbits } = row[variant];
+    console.log(`tcp      ${variant.padEnd(12)} down ${show(downGbits)} up ${show(upGbits)} Gbit/s`);
+  }
+  const ratio = (key) => (row.compared[key].median / row.bridge[key].median).toFixed(2);
+  console.log(
+    `${''.padEnd(8)} compared to bridge: down ${ratio('downGbits')}, up ${ratio('upGbits')} (goal 0.75)`,
+  );
+  return [{ name: 'tcp', ...row }];
+}
+
+const parts = { packets, latency, tcp: tcpThroughput };
+const results = {};
+for (const part of options.parts.split(',')) results[part] = await parts[part]();
+if (options.json) writeFileSync(options.json, `${JSON.stringify(results, null, 2)}\n`);

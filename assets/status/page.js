@@ -117,6 +117,16 @@ function drawDivergences(divergences) {
   fill('divergences', divergences.map(divergenceItem));
 }
 
+/** While a fresh secondary is being made the copy of the primary. */
+function drawCopy(copy) {
+  at('copy').hidden = copy === null;
+  if (copy === null) return;
+  const share = copy.bytesTotal === 0 ? 0 : Math.min(1, copy.bytesDone / copy.bytesTotal);
+  const left = copy.msLeft === null ? '' : `, about ${Math.ceil(copy.msLeft / 1000)} s left`;
+  at('copy-share').value = share;
+  at('copy-text').textContent = `Copying the ${copy.stage}: ${Math.floor(100 * share)} % of ${bytes(copy.bytesTotal)}${left}`;
+}
+
 function drawStatus(status) {
   at('name').textContent = status.name;
   document.title = `${status.state} · ${status.name} · colo-proxy`;
@@ -124,7 +134,9 @@ function drawStatus(status) {
   const text = status.state.replace('-', ' ');
   if (state.textContent !== text) state.textContent = text;
   state.dataset.mood = MOODS[status.state] ?? 'warn';
-  at('carrier').textContent = `The ${status.carrier} carries the traffic. Phase ${status.phase}, epoch ${number(status.epoch)}.`;
+  const carrier = status.carrier === 'none' ? 'Nobody' : `The ${status.carrier}`;
+  drawCopy(status.copy);
+  at('carrier').textContent = `${carrier} carries the traffic. Phase ${status.phase}, epoch ${number(status.epoch)}.`;
   fill('parts', status.parts.filter((part) => !part.ready).map((part) => element('li', `${part.name}: ${part.detail}`)));
   const pauseMean = status.pause.count === 0 ? '–' : duration(status.pause.sumMs / status.pause.count);
   const figures = [

@@ -21,7 +21,7 @@ export function statusLines(status: PairStatus): string[] {
   const pauseMean = pause.count === 0 ? 'none yet' : `${(pause.sumMs / pause.count).toFixed(1)} ms mean`;
   const notReady = status.parts.filter((part) => !part.ready);
   return [
-    `${status.name}: ${status.state.replace('-', ' ')}, the ${status.carrier} carries the traffic`,
+    `${status.name}: ${status.state.replace('-', ' ')}, ${status.carrier === 'none' ? 'nobody' : `the ${status.carrier}`} carries the traffic`,
     ...notReady.map((part) => `  not ready: ${part.name}: ${part.detail}`),
     ...(status.copy === null ? [] : [`  copying      ${copyText(status.copy)}`]),
     ...(status.signs.length === 0 ? [] : [`  signs        of a lost VM: ${status.signs.join(', ')}`]),

@@ -37,6 +37,55 @@ const divergence: ExplainedDivergence = {
   file: 'divergence-1.pcapng',
 };
 
+/** Texts whose contrast against their ground is below 4.5 (3 for large ones): WCAG 2.2, success criterion 1.4.3. */
+const FAINT_TEXTS = `(() => {
+  const parsed = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const luminance = (colour) => {
+    const [r, g, b] = parsed(colour).slice(0, 3).map((part) => {
+      const share = part / 255;
+      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (node) => {
+    for (let one = node; one; one = one.parentElement) {
+      const colour = getComputedStyle(one).backgroundColor;
+      if ((parsed(colour)[3] ?? 1) > 0) return colour;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  const ownText = (node) => [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim() !== '');
+  return [...document.querySelectorAll('body *')]
+    .filter((node) => ownText(node) && node.checkVisibility() && !node.closest('script, noscript'))
+    .map((node) => {
+      const style = getComputedStyle(node);
+      const [light, dark] = [luminance(style.color), luminance(ground(node))].sort((a, b) => b - a);
+      const px = parseFloat(style.fontSize);
+      const isLarge = px >= 24 || (px >= 18.66 && Number(style.fontWeight) >= 700);
+      return { text: node.textContent.trim().slice(0, 40), ratio: (light + 0.05) / (dark + 0.05), min: isLarge ? 3 : 4.5 };
+    })
+    .filter(({ ratio, min }) => ratio < min);
+})()`;
+
+/** Language, one first heading, no level left out, tables with heads, controls and images with names, ids once. */
+const STRUCTURE_PROBLEMS = `(() => {
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const levels = all('h1, h2, h3, h4').map((one) => Number(one.tagName[1]));
+  const ids = all('[id]').map(({ id }) => id);
+  const named = (one) => (one.getAttribute('aria-labelledby') ?? '').split(' ').map((id) => document.getElementById(id)?.textContent ?? '').join('').trim() !== '';
+  return [
+    document.documentElement.lang === '' && 'no language',
+    levels.filter((level) => level === 1).length !== 1 && 'not one first heading',
+    levels.some((level, index) => index > 0 && level > levels[index - 1] + 1) && 'a heading level is left out',
+    all('main').length !== 1 && 'not one main part',
+    ...all('table').filter((one) => !one.closest('[role=img]') && one.querySelector('th[scope]') === null).map(() => 'a table without heads'),
+    ...all('[role=img], [role=region], section').filter((one) => !named(one)).map((one) => 'no name: ' + one.id),
+    ...all('button').filter((one) => one.textContent.trim() === '').map(() => 'a button without name'),
+    ...all('input, progress').filter((one) => one.labels.length === 0).map((one) => 'no label: ' + one.id),
+    ...ids.filter((id, index) => ids.indexOf(id) !== index).map((id) => 'id twice: ' + id),
+  ].filter(Boolean);
+})()`;
+
 const isThere = existsSync(CHROMIUM);
 if (!isThere) process.stderr.write(`SKIPPED: ${CHROMIUM} is not installed (apt-get install chromium)\n`);
 
@@ -138,6 +187,49 @@ describe.skipIf(!isThere)('status page in a browser', () => {
     await page.screenshot({ path: `${SCREENSHOTS}/dark-failed-over.png`, fullPage: true });
     expect(errors).toEqual([]);
   });
+
+  it('shows how far the copy for a fresh secondary is, until it is there', async () => {
+    await open();
+    await expect(page.locator('#copy').isVisible()).resolves.toBe(false);
+    const copy = {
+      stage: 'memory',
+      bytesDone: 512 * 1024 ** 2,
+      bytesTotal: 2 * 1024 ** 3,
+      msLeft: 12_400,
+    } as const;
+    status = { ...status, state: 'resyncing', copy };
+    clock.advance(1000);
+    await page.getByText('Copying the memory: 25 % of 2.0 GiB, about 13 s left').waitFor();
+    await expect(page.getByRole('progressbar', { name: 'Copying the memory' }).count()).resolves.toBe(1);
+    await page.screenshot({ path: `${SCREENSHOTS}/copying.png` });
+    status = { ...status, state: 'protected', copy: null, carrier: 'none' };
+    clock.advance(1000);
+    await page.getByText('Nobody carries the traffic').waitFor();
+    await expect(page.locator('#copy').isVisible()).resolves.toBe(false);
+    expect(errors).toEqual([]);
+  });
+
+  it.each(['light', 'dark'] as const)(
+    '%s: every text stands out (WCAG 2 AA), names and order are right',
+    async (colorScheme) => {
+      await open({ colorScheme });
+      divergences = [divergence];
+      status = {
+        ...status,
+        copy: { stage: 'disks', bytesDone: 1, bytesTotal: 2, msLeft: null },
+        parts: [{ name: 'client link', ready: false, detail: 'tap:colo0 down' }],
+      };
+      clock.advance(1000);
+      await page.getByText('#41 HTTP header Date').click();
+      for (const state of ['protected', 'starting', 'failed-over'] as const) {
+        status = { ...status, state };
+        clock.advance(1000);
+        await page.locator('#state', { hasText: state.replace('-', ' ') }).waitFor();
+        expect(await page.evaluate(FAINT_TEXTS)).toEqual([]);
+      }
+      expect(await page.evaluate(STRUCTURE_PROBLEMS)).toEqual([]);
+    },
+  );
 
   it('asks for a checkpoint with the token, and says so without', async () => {
     await open();

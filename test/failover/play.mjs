@@ -38,7 +38,7 @@ export async function play(rig, cell) {
   const when = whenOf(cell);
   const moment = await reach(rig, cell, when);
   if (traffic.isOver()) problems.push('the traffic was over before the moment came');
-  await client.do('steadyGap', { name }); // measured anew from here
+  const gapBeforeMs = await client.do('steadyGap', { name }); // measured anew from here
   const killedAtMs = performance.timeOrigin + performance.now();
   await kill(rig, cell.victim, before.carrier, when);
   moment.pass();
@@ -73,6 +73,7 @@ export async function play(rig, cell) {
   problems.push(...survivor.damage());
   const figures = {
     gapMs: steady.gapMsMax,
+    gapBeforeMs,
     ...timeline(proxy.logFile, survivor, killedAtMs, steady.gapEndedAtMs),
   };
   return { ok: problems.length === 0, ...outcome, figures };

@@ -2,7 +2,7 @@
  * A ring of pcapng files in one directory, bounded in bytes and age. Frames are queued in memory, bounded, and written
  * in the background; a disk that fails pauses the writing and nothing else.
  */
-import { appendFile, mkdir, readdir, rm, stat } from 'node:fs/promises';
+import { appendFile, mkdir, readdir, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asColoError, type ColoError } from '../errors.js';
 import type { Clock } from '../system/clock.js';
@@ -137,6 +137,7 @@ export class CaptureRing {
       } catch (error) {
         this.#missingFrames += frames;
         this.leftOutFrames += frames;
+        await this.#cutBack();
         this.#fail(error);
       }
     }
@@ -162,6 +163,13 @@ export class CaptureRing {
     this.writtenBytes += chunk.length;
     if (this.#fileBytes >= limits.bytesMax / FILES) this.#file = null;
     if (this.#file === null) this.#fileBytes = 0;
+  }
+
+  /** What a failed write left of its blocks goes: the file ends with its last whole one, or was never begun. */
+  async #cutBack(): Promise<void> {
+    const path = join(this.#parts.directory, this.#file!);
+    const cut = this.#fileBytes === 0 ? rm(path, { force: true }) : truncate(path, this.#fileBytes);
+    await cut.catch(() => undefined); // the failure of the write is told
   }
 
   /** Removes the oldest files until the next one fits, and those that are too old. */

@@ -16,8 +16,8 @@ const DEBIAN_MIRROR = 'http://deb.debian.org/debian';
 
 /** Debian trixie's package is 10.0, the one in its backports newer. */
 const NEWER = {
-  10: { backported: false, needsWorkarounds: true },
-  11: { backported: true, needsWorkarounds: false },
+  10: { backported: false, needsShim: true },
+  11: { backported: true, needsShim: false },
 };
 export const QEMUS = ['7', ...Object.keys(NEWER)];
 
@@ -32,8 +32,8 @@ export async function findQemu(wanted, accelerator) {
     : newerQemu(`qemu${wanted}`, NEWER[wanted], accelerator);
 }
 
-/** QEMU 7.2 and 10.0 need two workarounds under TCG; both are explained in README.md. */
-const MEMORY_OF_WORKAROUND = '131080K';
+/** Two workarounds under TCG, both explained in README.md: a RAM size that loses no dirty page, and the shim. */
+const MEMORY = '131080K';
 
 async function preload(accelerator) {
   return accelerator === 'tcg' ? [`LD_PRELOAD=${await shim()}`] : [];
@@ -44,7 +44,7 @@ async function installedQemu(accelerator) {
   const environment = await preload(accelerator);
   return {
     version: versionIn(text),
-    memory: MEMORY_OF_WORKAROUND,
+    memory: MEMORY,
     command: (namespace, args) => [
       ...['ip', 'netns', 'exec', namespace],
       ...['env', ...environment, 'qemu-system-x86_64', ...args],
@@ -66,19 +66,19 @@ async function shim() {
  * Debian trixie with its QEMU, in the cache. `ip netns exec` gives the process a mount namespace of its own whose
  * mounts reach nobody else, so the bind mounts end with QEMU.
  */
-async function newerQemu(name, { backported, needsWorkarounds }, accelerator) {
+async function newerQemu(name, { backported, needsShim }, accelerator) {
   const root = await buildOnce(name, (target) => bootstrap(target, backported));
   const text = await run('chroot', [root, 'qemu-system-x86_64', '--version']);
   const mounts = ['/dev', '/proc', '/tmp', CACHE].map(
     (folder) => `mount --rbind '${folder}' '${root}${folder}'`,
   );
   fs.mkdirSync(root + CACHE, { recursive: true });
-  const environment = needsWorkarounds ? await preload(accelerator) : [];
+  const environment = needsShim ? await preload(accelerator) : [];
   const program = ['env', ...environment, 'qemu-system-x86_64'].join(' ');
   const script = `${mounts.join(' && ')} && exec chroot '${root}' ${program} "$@"`;
   return {
     version: versionIn(text),
-    memory: needsWorkarounds ? MEMORY_OF_WORKAROUND : '128M',
+    memory: MEMORY,
     command: (namespace, args) => ['ip', 'netns', 'exec', namespace, 'sh', '-c', script, 'sh', ...args],
   };
 }

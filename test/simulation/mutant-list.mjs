@@ -5,7 +5,7 @@
 const PLANE = 'dataplane/data-plane.js';
 const LEG = 'dataplane/secondary-leg.js';
 const GATE = 'compare/tcp-gate.js';
-const PAIR = 'pair/pair.js';
+const PROTECTION = 'pair/protection.js';
 const COMPARATOR = 'compare/comparator.js';
 const TRANSLATE = 'translate/translate.js';
 
@@ -100,7 +100,7 @@ export const MUTANTS = [
   },
   {
     name: 'do not wait for LOADED when the primary dies',
-    in: PAIR,
+    in: PROTECTION,
     find: "rule === 'old-state' ? undefined : this.#channelClosed(),",
     put: '',
   },
@@ -118,9 +118,10 @@ export const MUTANTS = [
   },
   {
     name: 'promote a living primary’s secondary',
-    in: PAIR,
-    find: "if ((await this.primary.liveness()) === 'refused')",
-    put: "if ((await this.primary.liveness()) !== 'x')",
+    in: PROTECTION,
+    find: "if (primary === 'refused')",
+    put: "if (primary !== 'x')",
+    faults: ['cut-channel', 'checkpoint'],
   },
   {
     name: 'accept a void VM’s frames',
@@ -186,13 +187,47 @@ export const MUTANTS = [
   {
     name: 'parked frames are lost at LOADED',
     in: LEG,
-    find: 'this.#parked.drainTo(visit);',
-    put: 'this.#parked.clear();',
+    find: 'this.parked.drainTo(visit);',
+    put: 'this.parked.clear();',
   },
   {
     name: 'promotable before the first LOADED',
-    in: PAIR,
+    in: PROTECTION,
     find: 'primaryLostRule(phase, this.#promotable)',
     put: 'primaryLostRule("idle", true)',
+  },
+  {
+    name: 'the end of the mandate is not looked at',
+    in: PLANE,
+    find: 'const isSilent = nowMs >= this.#mandate.heldUntilMs;',
+    put: 'const isSilent = false;',
+    faults: ['crash-arbiter', 'freeze-proxy', 'crash-proxy'],
+  },
+  {
+    name: 'a restarted proxy forgets the translations',
+    in: 'pair/keeper.js',
+    find: 'const restored = restoreClientTranslations(plane.flows, mine, nowMs);',
+    put: 'const restored = mine.length;',
+    faults: ['crash-primary', 'crash-proxy'],
+  },
+  {
+    name: 'a restarted proxy forgets who carries the traffic',
+    in: 'pair/keeper.js',
+    find: 'plane.startOn(carrier);',
+    put: '',
+    faults: ['crash-primary', 'crash-proxy'],
+  },
+  {
+    name: 'only the first interface commits',
+    in: 'pair/nics.js',
+    find: 'return this.#all((plane) => plane.commit(mode));',
+    put: 'return this.planes[0].commit(mode);',
+  },
+  {
+    name: 'the answer to a repeated SYN reaches the secondary from its future',
+    in: TRANSLATE,
+    find: 'if (answersSyn(view))',
+    put: 'if (false)',
+    faults: ['loss', 'partition', 'checkpoint'],
   },
 ];

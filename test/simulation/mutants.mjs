@@ -1,6 +1,17 @@
 // Does the simulation see what it claims to see? Each deliberate fault is put into a copy of the build, and some seed
-// must be violated: `npm run simulate:mutants -- [--seeds COUNT] [--seed FIRST] [--only WORDS]`. Exit code 1 when one survives.
-import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+// must be violated: `npm run simulate:mutants -- [--seeds COUNT] [--seed FIRST] [--only WORDS] [--again]`. Exit code 1
+// when one survives. What was found for this very build is kept in .cache and not tried again, unless with `--again`.
+import { createHash } from 'node:crypto';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -8,14 +19,17 @@ import { MUTANTS } from './mutant-list.mjs';
 import { runPlans } from './pool.mjs';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const PLACE = join(ROOT, '.cache', 'mutants', String(process.pid));
+const CACHE = join(ROOT, '.cache', 'mutants');
+const PLACE = join(CACHE, String(process.pid));
+const KEPT = join(CACHE, 'results.json');
 
 const { values: options } = parseArgs({
   options: {
-    /** Each mutant must be caught within so many random seeds, after the directed ones. */
-    seeds: { type: 'string', default: '200' },
+    /** Each mutant must be caught within so many random seeds, with the directed ones between them. */
+    seeds: { type: 'string', default: '300' },
     seed: { type: 'string', default: '1' },
     only: { type: 'string', default: '' },
+    again: { type: 'boolean', default: false },
     dist: { type: 'string', default: join(ROOT, 'dist') },
   },
 });
@@ -43,17 +57,27 @@ function build(mutant) {
   return dist;
 }
 
-function* plans() {
+/** A digest of all that decides what the simulation finds. */
+function digestOf(folder) {
+  const hash = createHash('sha256').update(JSON.stringify([options.seeds, options.seed]));
+  const files = readdirSync(folder, { recursive: true }).filter((name) => name.endsWith('.js'));
+  for (const name of files.sort()) hash.update(name).update(readFileSync(join(folder, name)));
+  return hash.digest('hex');
+}
+
+/** Random trials, those with the mutant's own faults (`faults`) and directed ones by turns. */
+function* plans({ faults }) {
   const first = Number(options.seed);
   const directed = directedPlans(first);
   for (let index = 0; index < Number(options.seeds); index++) {
-    yield makePlan(first + index);
+    const isOwn = faults !== undefined && index % 2 === 0;
+    yield makePlan(first + index, isOwn ? { faults } : {});
     if (index < directed.length) yield directed[(index * 7) % directed.length];
   }
 }
 
-async function hunt(dist) {
-  const queue = plans();
+async function hunt(mutant, dist) {
+  const queue = plans(mutant);
   let trials = 0;
   let caught = null;
   await runPlans(
@@ -64,27 +88,33 @@ async function hunt(dist) {
     },
     (_job, { result }) => {
       trials++;
-      if (result.violation !== null) caught ??= { trials, invariant: result.violation.invariant };
+      if (result.violation !== null) caught ??= { trials, ...result.violation };
       return caught === null;
     },
   );
-  return { caught, trials };
+  return caught === null
+    ? { isCaught: false, said: `SURVIVED ${trials} trials` }
+    : { isCaught: true, said: `${caught.invariant}, trial ${caught.trials}`, what: caught.what };
 }
 
+const digest = digestOf(options.dist);
+const known = !options.again && existsSync(KEPT) ? JSON.parse(readFileSync(KEPT, 'utf8')) : {};
+const results = known.digest === digest ? known.results : {};
 let survivors = 0;
 const chosen = MUTANTS.filter(({ name }) => name.includes(options.only));
 for (const mutant of chosen) {
-  let said;
+  const key = JSON.stringify(mutant);
   try {
-    const { caught, trials } = await hunt(build(mutant));
-    if (caught === null) survivors++;
-    said = caught === null ? `SURVIVED ${trials} trials` : `${caught.invariant}, trial ${caught.trials}`;
+    results[key] ??= await hunt(mutant, build(mutant));
+    writeFileSync(KEPT, JSON.stringify({ digest, results }));
   } catch (error) {
+    console.log(`${mutant.name.padEnd(56)}  NOT TRIED: ${error.message}`);
     survivors++;
-    said = `NOT TRIED: ${error.message}`;
+    continue;
   }
-  console.log(`${mutant.name.padEnd(52)}  ${said}`);
+  if (!results[key].isCaught) survivors++;
+  console.log(`${mutant.name.padEnd(56)}  ${results[key].said}`);
 }
 rmSync(PLACE, { recursive: true, force: true });
-console.log(`${chosen.length - survivors} of ${chosen.length} mutants caught`);
+console.log(`${chosen.length - survivors} of ${chosen.length} mutants caught within ${options.seeds} seeds`);
 process.exitCode = survivors === 0 ? 0 : 1;

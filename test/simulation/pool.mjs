@@ -7,7 +7,7 @@ const WORKER = fileURLToPath(new URL('worker.mjs', import.meta.url));
 const PLAN_MS_MAX = 120_000;
 
 /**
- * Runs plans on every core until `next` gives undefined. `next` gives `{plan, minimiseRunsMax, ...anything}`;
+ * Runs plans on every core until `next` gives undefined. `next` gives `{plan, copies, minimiseRunsMax, ...anything}`;
  * `tell(job, answer)` may return false to end early. `answer.result` is what runTrial gave.
  */
 export async function runPlans(dist, next, tell, workers = availableParallelism()) {
@@ -38,13 +38,14 @@ export async function runPlans(dist, next, tell, workers = availableParallelism(
   }
 }
 
-function ask(child, { plan, minimiseRunsMax = 0 }) {
+function ask(child, { plan, copies = 0, minimiseRunsMax = 0 }) {
   return new Promise((resolve) => {
     const lost = (what) => () => {
       child.kill('SIGKILL');
       const violation = { invariant: 'crash', atMs: 0, what };
       const result = { violation, simulatedMs: 0, steps: 0, faults: {}, gapMsMax: 0, timeline: [] };
-      settle({ died: true, cpuMs: 0, smaller: null, result });
+      const totals = { steps: 0, simulatedMs: 0, copies: 0 };
+      settle({ died: true, cpuMs: 0, smaller: null, plan, totals, result });
     };
     const died = lost('the process died');
     const timer = setTimeout(lost(`no end within ${PLAN_MS_MAX} ms`), PLAN_MS_MAX * (1 + minimiseRunsMax));
@@ -56,6 +57,6 @@ function ask(child, { plan, minimiseRunsMax = 0 }) {
     };
     child.once('exit', died);
     child.once('message', settle);
-    child.send({ plan, minimiseRunsMax });
+    child.send({ plan, copies, minimiseRunsMax });
   });
 }

@@ -1,5 +1,5 @@
 // The whole world from one seed: `npm run simulate -- [--seeds COUNT] [--seed FIRST] [--steps N]
-// [--fault name,...] [--minimise] [--directed] [--seconds N]`. Exit code 1 on any violation.
+// [--fault name,...] [--minimise] [--directed] [--copies N] [--seconds N]`. Exit code 1 on any violation.
 import { execFileSync } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
@@ -20,6 +20,8 @@ const { values: options } = parseArgs({
     fault: { type: 'string' },
     minimise: { type: 'boolean', default: false },
     directed: { type: 'boolean', default: false },
+    /** Copies of each world that are failed over, at steps of their own. */
+    copies: { type: 'string', default: '1' },
     /** Ends beginning new seeds after this long. */
     seconds: { type: 'string' },
     dist: { type: 'string', default: join(ROOT, 'dist') },
@@ -77,7 +79,8 @@ function commandOf(plan) {
   return words.join(' ');
 }
 
-const total = { trials: 0, steps: 0, simulatedMs: 0, cpuMs: 0, lightMs: 0, lightCpuMs: 0, gapMsMax: 0 };
+const copies = wholeNumber('copies', options.copies);
+const total = { trials: 0, copies: 0, steps: 0, simulatedMs: 0, cpuMs: 0 };
 const struck = Object.fromEntries(FAULTS.map((name) => [name, 0]));
 const failures = [];
 const queue = plans();
@@ -88,13 +91,15 @@ await runPlans(
   () => {
     if (Date.now() > endMs) return undefined;
     const { value } = queue.next();
-    return value && { plan: value, minimiseRunsMax: options.minimise ? MINIMISE_RUNS_MAX : 0 };
+    return value && { plan: value, copies, minimiseRunsMax: options.minimise ? MINIMISE_RUNS_MAX : 0 };
   },
-  ({ plan }, { result, smaller, cpuMs }) => {
+  (_job, { plan, result, smaller, totals, cpuMs }) => {
     total.trials++;
-    total.steps += result.steps;
-    total.simulatedMs += result.simulatedMs;
-    total.cpuMs += smaller === null ? cpuMs : 0;
+    total.copies += totals.copies;
+    total.steps += result.steps + totals.steps;
+    total.simulatedMs += result.simulatedMs + totals.simulatedMs;
+    if (smaller === null) total.cpuMs += cpuMs;
+    else total.simulatedMs -= result.simulatedMs + totals.simulatedMs; // its time went into minimising
     for (const [name, times] of Object.entries(result.faults)) struck[name] += times;
     if (result.violation === null) return;
     failures.push(plan.seed);
@@ -104,6 +109,7 @@ await runPlans(
     const shown = smaller ?? { plan, result };
     if (smaller !== null) console.log(`  minimised: ${JSON.stringify(smaller.plan)}`);
     else if (options.directed) console.log(`  plan: ${JSON.stringify(plan.faults)}`);
+    if (plan.death !== undefined) console.log(`  in a copy that fails over: ${JSON.stringify(plan.death)}`);
     for (const line of shown.result.timeline.slice(-TIMELINE_LINES_SHOWN)) console.log(`    ${line}`);
   },
 );
@@ -111,7 +117,7 @@ await runPlans(
 console.log(`\nfaults: ${FAULTS.map((name) => `${name} ${struck[name]}`).join(', ')}`);
 const seconds = total.simulatedMs / 1000;
 console.log(
-  `${total.trials} trials, ${total.steps} steps, ${seconds.toFixed(0)} simulated seconds, ` +
+  `${total.trials} trials, ${total.copies} copies failed over, ${total.steps} steps, ${seconds.toFixed(0)} simulated seconds, ` +
     `${(seconds / Math.max(0.001, total.cpuMs / 1000)).toFixed(0)} per second of one core`,
 );
 if (failures.length > 0) console.log(`seeds that failed: ${failures.join(' ')}`);

@@ -14,9 +14,30 @@ process.on('uncaughtException', (error) => {
   unhandled ??= error?.stack ?? String(error);
 });
 
-process.on('message', async ({ job, plan, minimiseRunsMax }) => {
+/** Failing over copies of the world at some of its steps: what the clients have seen, the survivor must go on from. */
+async function runCopies(plan, { moments }, copies) {
+  for (const [index, moment] of moments.slice(0, copies).entries()) {
+    const death = { ...moment, victim: (plan.seed + index) % 4 === 3 ? 'other' : 'carrier' };
+    const copy = { ...plan, death };
+    const result = await runTrial(copy);
+    totals.steps += result.steps;
+    totals.simulatedMs += result.simulatedMs;
+    totals.copies++;
+    if (result.violation !== null) return { plan: copy, result };
+  }
+  return null;
+}
+
+let totals;
+process.on('message', async ({ job, plan: asked, copies, minimiseRunsMax }) => {
   const startedMs = process.cpuUsage();
+  totals = { steps: 0, simulatedMs: 0, copies: 0 };
+  let plan = asked;
   let result = await runTrial(plan);
+  if (result.violation === null && copies > 0) {
+    const failed = await runCopies(plan, result, copies);
+    if (failed !== null) ({ plan, result } = failed);
+  }
   const { user, system } = process.cpuUsage(startedMs);
   if (result.violation === null && unhandled !== null) {
     result = { ...result, violation: { invariant: 'crash', atMs: result.simulatedMs, what: unhandled } };
@@ -27,7 +48,7 @@ process.on('message', async ({ job, plan, minimiseRunsMax }) => {
     const simplest = await minimise(plan, result.violation.invariant, minimiseRunsMax);
     smaller = { plan: simplest, result: await runTrial(simplest) };
   }
-  process.send({ job, result, smaller, cpuMs: (user + system) / 1000 });
+  process.send({ job, plan, result, smaller, totals, cpuMs: (user + system) / 1000 });
 });
 process.on('disconnect', () => process.exit());
 process.send({ ready: true });

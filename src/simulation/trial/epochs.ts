@@ -1,6 +1,7 @@
 /** What is compared must come from the epoch its VM is in: no frame of an ended epoch in the next. */
 import { Comparator } from '../../compare/comparator.js';
-import type { FrameView } from '../../wire/frame-view.js';
+import { FrameKind, FrameView } from '../../wire/frame-view.js';
+import { parseFrame } from '../../wire/parse.js';
 import { EPOCHS, originOf, type World } from '../world.js';
 import { markOf } from './released.js';
 import { seats } from './seats.js';
@@ -11,7 +12,8 @@ type Origin = ReturnType<typeof originOf>;
 
 /** Looks over every comparator's shoulder from here on; returns what ends it. */
 export function watchEpochs(world: World, fail: Fail): () => void {
-  const { primary, secondary, commit } = Comparator.prototype;
+  const { primary, secondary, commit, takeSecondary } = Comparator.prototype;
+  const taken = new FrameView();
   /** The epochs of both VMs that are compared since the last commit. */
   let due: Record<'carrier' | 'other', Origin> | null = null;
   const look = (view: FrameView, whose: 'carrier' | 'other'): void => {
@@ -35,10 +37,19 @@ export function watchEpochs(world: World, fail: Fail): () => void {
     // The secondary already runs, the primary is let go on by what follows the commit.
     due = { carrier: { instance, epoch: (epoch + 1) % EPOCHS }, other: world.origin(other) };
   };
+  // What a survivor had sent and no client has seen: of its present epoch, never of one that a checkpoint has ended.
+  Comparator.prototype.takeSecondary = function (this: Comparator, visit): void {
+    takeSecondary.call(this, (bytes, offset, length, vnetHeaderBytes, flow) => {
+      if (parseFrame(bytes, offset, length, vnetHeaderBytes, taken) !== FrameKind.MALFORMED)
+        look(taken, 'other');
+      visit(bytes, offset, length, vnetHeaderBytes, flow);
+    });
+  };
   Comparator.prototype.primary = watched('carrier', primary);
   Comparator.prototype.secondary = watched('other', secondary);
   return () => {
     Comparator.prototype.commit = commit;
+    Comparator.prototype.takeSecondary = takeSecondary;
     Comparator.prototype.primary = primary;
     Comparator.prototype.secondary = secondary;
   };

@@ -42,6 +42,7 @@ export class Faults {
   #begun = false;
   #waiting = 0;
   #lastDisruptionMs = Number.NEGATIVE_INFINITY;
+  #isSpent = false;
 
   constructor(world: World, plan: Plan, say: (text: string) => void) {
     this.#world = world;
@@ -53,6 +54,19 @@ export class Faults {
   /** Nothing planned is still to come. Faults bound to a phase may never come. */
   get isOver(): boolean {
     return this.#waiting === 0;
+  }
+
+  /** Protected, and nothing that ends protection has struck of late: a failure now is a single one. */
+  get isQuiet(): boolean {
+    const sinceMs = this.#world.clock.now() - this.#lastDisruptionMs;
+    return sinceMs >= DISRUPTIVE_DISTANCE_MS && seats(this.#world).isProtected;
+  }
+
+  /** The one failure that the promise is about; no other follows. */
+  kill(victim: 'carrier' | 'other'): void {
+    this.#isSpent = true;
+    this.#say(`FAULT the ${victim === 'carrier' ? 'primary' : 'secondary'} of this copy of the world dies`);
+    seats(this.#world)[victim].kill();
   }
 
   begin(): void {
@@ -91,9 +105,8 @@ export class Faults {
     this.#waiting--;
     const { name, durationMs } = fault;
     if (DISRUPTIVE.has(name)) {
-      const nowMs = this.#world.clock.now();
-      if (!seats(this.#world).isProtected || nowMs - this.#lastDisruptionMs < DISRUPTIVE_DISTANCE_MS) return;
-      this.#lastDisruptionMs = nowMs + (LASTING.has(name) ? FREEZE_TIMES * durationMs : 0);
+      if (this.#isSpent || !this.isQuiet) return;
+      this.#lastDisruptionMs = this.#world.clock.now() + (LASTING.has(name) ? FREEZE_TIMES * durationMs : 0);
     }
     this.struck[name] = (this.struck[name] ?? 0) + 1;
     this.#say(`FAULT ${name}`);

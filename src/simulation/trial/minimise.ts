@@ -24,7 +24,9 @@ function* simpler(plan: Plan): Generator<Plan> {
 
 /** The simplest plan found that still breaks the same invariant, trying at most `runsMax` times. */
 export async function minimise(plan: Plan, invariant: Invariant, runsMax: number): Promise<Plan> {
-  let best = plan;
+  const { death, ...rest } = plan;
+  let best: Plan =
+    death === undefined ? plan : { ...rest, death: { step: death.step, victim: death.victim } };
   let runs = 0;
   for (let isBetter = true; isBetter; ) {
     isBetter = false;

@@ -117,6 +117,14 @@ export interface PlannedTask {
   readonly nic: number;
 }
 
+/** A copy of a world is failed over: the same run to the same step, where a VM dies. */
+export interface PlannedDeath {
+  readonly step: number;
+  readonly victim: 'carrier' | 'other';
+  /** Of the run up to there, so that it is the same world; absent while a plan is cut down. */
+  readonly fingerprint?: number;
+}
+
 /** A whole trial as plain data: it can be printed, cut down and run again. */
 export interface Plan {
   readonly seed: number;
@@ -125,6 +133,7 @@ export interface Plan {
   readonly tight: boolean;
   readonly tasks: readonly PlannedTask[];
   readonly faults: readonly PlannedFault[];
+  readonly death?: PlannedDeath;
 }
 
 export interface PlanOptions {

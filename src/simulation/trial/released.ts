@@ -2,6 +2,7 @@
 import { readU16, readU32 } from '../../wire/bytes.js';
 import { FrameKind, FrameView } from '../../wire/frame-view.js';
 import { parseFrame } from '../../wire/parse.js';
+import { mix32 } from '../random.js';
 import { originOf, type World } from '../world.js';
 import type { Fail } from './violation.js';
 
@@ -22,6 +23,8 @@ export class ReleasedFrames {
   /** Without the proxy's own announcements. */
   frames = 0;
   bytes = 0;
+  /** Of which frames left, and when. */
+  fingerprint = 0;
   readonly #world: World;
   readonly #fail: Fail;
   readonly #view = new FrameView();
@@ -49,6 +52,8 @@ export class ReleasedFrames {
     this.frames++;
     this.bytes += length;
     const mark = markOf(view);
+    const what = mark ^ (length << 16) ^ view.seq ^ view.ack;
+    this.fingerprint = mix32(this.fingerprint ^ what ^ (this.#world.clock.now() * 1000));
     if (mark < 0) return;
     const { instance } = originOf(mark);
     this.#oneSpeaks(instance);

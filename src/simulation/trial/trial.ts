@@ -2,7 +2,7 @@
 import { DEFAULT_COMPARE_LIMITS } from '../../compare/verdict.js';
 import type { Log } from '../../system/log.js';
 import type { ClientTask } from '../client/task.js';
-import { hashText } from '../random.js';
+import { below, hashText, SeededRandom } from '../random.js';
 import { World } from '../world.js';
 import { Faults } from './faults.js';
 import { type FaultName, HARMLESS, type Plan, type PlannedTask } from './plan.js';
@@ -22,8 +22,16 @@ export interface TrialResult {
   readonly timeline: readonly string[];
   /** A hash of the run: equal for equal runs. */
   readonly fingerprint: number;
+  /** Steps at which a VM may die alone, some of them: where a copy of this world can be failed over. */
+  readonly moments: readonly Moment[];
 }
 
+export interface Moment {
+  readonly step: number;
+  readonly fingerprint: number;
+}
+
+const MOMENTS_KEPT = 2;
 const PROTECTED_WITHIN_MS = 30_000;
 /** With the faults over, everything must be done within this. */
 const COMPLETE_WITHIN_MS = 90_000;
@@ -57,6 +65,9 @@ class Trial {
   readonly #faults: Faults;
   readonly #tasks: ClientTask[] = [];
   readonly #timeline: string[] = [];
+  readonly #moments: Moment[] = [];
+  readonly #momentRandom: SeededRandom;
+  #momentsSeen = 0;
   #lastState = '';
   #unprotectedSinceMs = -1;
   #replacedAtMs = Number.NEGATIVE_INFINITY;
@@ -66,6 +77,7 @@ class Trial {
 
   constructor(plan: Plan) {
     this.#plan = plan;
+    this.#momentRandom = new SeededRandom(plan.seed ^ 0x6d6f6d65);
     const memory = plan.tight ? TIGHT : GENEROUS;
     const compare = { ...DEFAULT_COMPARE_LIMITS, flowsMax: 4096, heldBytesMax: memory.held };
     this.#world = new World({
@@ -165,10 +177,26 @@ class Trial {
     await this.#world.run(limitMs, () => {
       this.#step();
       if (this.watch.check()) return true;
+      this.#perhapsDie();
       isDone = done();
       return isDone;
     });
     return isDone || this.watch.violation !== null;
+  }
+
+  /** Keeps a few of the steps at which a VM may die, each as likely as the others; dies at the one of the plan. */
+  #perhapsDie(): void {
+    const { death } = this.#plan;
+    const { steps, released } = this.watch;
+    if (death?.step === steps) {
+      const { fingerprint = released.fingerprint } = death;
+      if (fingerprint !== released.fingerprint) this.watch.fail('crash', 'the copy is another world');
+      this.#faults.kill(death.victim);
+    }
+    if (!this.#faults.isQuiet) return;
+    const nth = this.#momentsSeen++;
+    const place = nth < MOMENTS_KEPT ? nth : below(this.#momentRandom, nth + 1);
+    if (place < MOMENTS_KEPT) this.#moments[place] = { step: steps, fingerprint: released.fingerprint };
   }
 
   #step(): void {
@@ -254,9 +282,8 @@ class Trial {
       faults: this.#faults.struck,
       gapMsMax: Math.max(0, ...this.#tasks.map((task) => task.report?.gapMsMax ?? 0)),
       timeline,
-      fingerprint: hashText(
-        [...timeline, watch.steps, watch.released.frames, watch.released.bytes].join('\n'),
-      ),
+      moments: this.#moments,
+      fingerprint: hashText([...timeline, watch.steps, watch.released.fingerprint].join('\n')),
     };
   }
 }

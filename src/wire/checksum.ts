@@ -4,6 +4,7 @@
  */
 import { readU16, writeU16 } from './bytes.js';
 import type { FrameView } from './frame-view.js';
+import { finalDestination } from './ipv6.js';
 import { IPV4_HEADER_BYTES, IpProtocol } from './numbers.js';
 
 /** Sums the bytes [from, to) of at most 8 MiB onto `sum`; an odd last byte counts as the high half of a word. */
@@ -33,9 +34,11 @@ export function fold(sum: number): number {
 
 /** Sum of the IPv4 or IPv6 pseudo-header (RFC 9293 3.1, RFC 8200 8.1); addresses as the IP header has them. */
 export function pseudoHeaderSum(view: FrameView, protocol: number, l4Bytes: number): number {
-  const from = view.ipVersion === 4 ? view.l3 + 12 : view.l3 + 8;
-  const to = view.ipVersion === 4 ? view.l3 + 20 : view.l3 + 40;
-  return sum16(view.bytes, from, to, protocol + (l4Bytes >>> 16) + (l4Bytes & 0xffff));
+  const { bytes, l3 } = view;
+  const sum = protocol + (l4Bytes >>> 16) + (l4Bytes & 0xffff);
+  if (view.ipVersion === 4) return sum16(bytes, l3 + 12, l3 + 20, sum);
+  const destination = finalDestination(view);
+  return sum16(bytes, destination, destination + 16, sum16(bytes, l3 + 8, l3 + 24, sum));
 }
 
 /** Offset of the L4 checksum field in the buffer, or 0 when the frame has none (a fragment, ARP, GRE ...). */

@@ -8,6 +8,7 @@ const EXTENSION_HEADERS_MAX = 16;
 export const IPV6_FRAGMENT_HEADER_BYTES = 8;
 export const IPV6_FRAGMENT_OFFSET_MASK = 0xfff8;
 export const IPV6_MORE_FRAGMENTS = 1;
+const DESTINATION_AT = 24;
 
 /**
  * IPv6 (RFC 8200) with its extension headers. Fills ipVersion, l3, l3End, ipProtocol and l4. Returns the kind
@@ -49,9 +50,7 @@ export function walkExtensionHeaders(view: FrameView): FrameKind | -1 {
       }
       continue;
     }
-    // lengths: AH in 4-byte units minus 2 (RFC 4302), the others in 8-byte units minus 1
-    const headerBytes =
-      next === IpProtocol.AUTHENTICATION ? (bytes[at + 1]! + 2) * 4 : (bytes[at + 1]! + 1) * 8;
+    const headerBytes = extensionBytes(bytes, next, at);
     if (headerBytes > l3End - at) return FrameKind.MALFORMED;
     next = bytes[at]!;
     at += headerBytes;
@@ -59,6 +58,42 @@ export function walkExtensionHeaders(view: FrameView): FrameKind | -1 {
   view.ipProtocol = next;
   view.l4 = at;
   return -1;
+}
+
+/** Routing header types whose way has an end that stands in the header: RFC 8200 (deprecated), 6275 and 8754. */
+const RoutingType = { SOURCE_ROUTE: 0, MOBILE: 2, SEGMENT: 4 } as const;
+const ADDRESS_BYTES = 16;
+const ROUTING_FIXED_BYTES = 8;
+
+/**
+ * Where the address of the final destination lies, which checksums cover (RFC 8200 8.1): while a routing header has
+ * segments left, the IPv6 header names only the next stop. `view` is one that parseIpv6 took.
+ */
+export function finalDestination(view: FrameView): number {
+  const { bytes, l3, l4 } = view;
+  let next = bytes[l3 + 6]!;
+  let at = l3 + IPV6_HEADER_BYTES;
+  while (at < l4) {
+    const addressBytes = bytes[at + 1]! * 8;
+    const isOnTheWay = next === IpProtocol.ROUTING && bytes[at + 3] !== 0 && addressBytes >= ADDRESS_BYTES;
+    if (isOnTheWay && bytes[at + 2] === RoutingType.SOURCE_ROUTE) {
+      return at + ROUTING_FIXED_BYTES + (addressBytes - (addressBytes % ADDRESS_BYTES)) - ADDRESS_BYTES;
+    }
+    if (isOnTheWay && (bytes[at + 2] === RoutingType.MOBILE || bytes[at + 2] === RoutingType.SEGMENT)) {
+      return at + ROUTING_FIXED_BYTES; // segments are listed from the last
+    }
+    const headerBytes = extensionBytes(bytes, next, at);
+    next = bytes[at]!;
+    at += headerBytes;
+  }
+  return l3 + DESTINATION_AT;
+}
+
+/** Of the extension header of type `kind` at `at`, a fragment header included. */
+function extensionBytes(bytes: Uint8Array, kind: number, at: number): number {
+  if (kind === IpProtocol.FRAGMENT) return IPV6_FRAGMENT_HEADER_BYTES;
+  // AH counts in 4-byte units minus 2 (RFC 4302), the others in 8-byte units minus 1
+  return kind === IpProtocol.AUTHENTICATION ? (bytes[at + 1]! + 2) * 4 : (bytes[at + 1]! + 1) * 8;
 }
 
 function isExtension(protocol: number): boolean {

@@ -136,3 +136,42 @@ describe('incremental update (RFC 1624)', () => {
     );
   });
 });
+
+describe('IPv6 with a routing header: the checksum covers the final destination (RFC 8200 8.1)', () => {
+  const source = 'fd00::1';
+  const [final, between] = [Buffer.alloc(16, 0xaa), Buffer.alloc(16, 0xbb)];
+  const routing = (type: number, left: number, ...addresses: readonly Buffer[]): Buffer =>
+    Buffer.concat([Buffer.from([17, 2 * addresses.length, type, left, 0, 0, 0, 0]), ...addresses]);
+  const whole = buildUdp({ source, destination: final, sourcePort: 1, destinationPort: 2, payload: final });
+  const datagram = whole.subarray(54);
+  const onItsWay = (header: Buffer, destination: Uint8Array): FrameView =>
+    parse(buildIp({ source, destination, ipOptions: header, extensionProtocol: 43 }, 17, datagram));
+
+  it.each([
+    ['source route, last address', routing(0, 2, between, final), between],
+    ['source route at its end', routing(0, 0, between, between), final],
+    ['mobile node', routing(2, 1, final), between],
+    ['segments, listed from the last', routing(4, 1, final, between), between],
+    ['segments at their end', routing(4, 0, between, between), final],
+    ['a type nobody knows', routing(9, 1, between), final],
+    ['no room for an address', routing(0, 1), final],
+  ])('%s', (_what, header, destination) => {
+    const view = onItsWay(header, destination);
+    expect(view.ipProtocol).toBe(17);
+    expect(verifyL4Checksum(view)).toBe(true);
+    const before = Buffer.from(view.bytes);
+    writeL4Checksum(view);
+    expect(view.bytes).toEqual(before);
+  });
+
+  it('behind other extension headers', () => {
+    const options = Buffer.from('2b00010400000000', 'hex');
+    const header = Buffer.concat([options, routing(4, 1, final, between)]);
+    const frame = buildIp(
+      { source, destination: between, ipOptions: header, extensionProtocol: 0 },
+      17,
+      datagram,
+    );
+    expect(verifyL4Checksum(parse(frame))).toBe(true);
+  });
+});

@@ -1,9 +1,5 @@
-/** Our reading of our own frames against a dissector nobody here wrote. */
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+/** Our reading of frames, our own and captured ones, against a dissector nobody here wrote. */
+import { afterAll, describe, expect, it } from 'vitest';
 import {
   buildEcho,
   buildGratuitousArp,
@@ -15,8 +11,6 @@ import {
   buildUnsolicitedNa,
   vlanTags,
 } from '../../../src/wire/build.js';
-import { FrameView } from '../../../src/wire/frame-view.js';
-import { parseFrame } from '../../../src/wire/parse.js';
 
 const V4 = { source: '10.0.0.2', destination: '10.0.0.1' };
 const V6 = { source: 'fd00::2', destination: 'fd00::1' };
@@ -63,113 +57,52 @@ const FRAMES: Buffer[] = [
   buildNeighbourSolicitation({ senderMac: MAC, senderIp: 'fe80::1', targetIp: 'fe80::2' }),
   buildUnsolicitedNa(MAC, 'fd00::2'),
   buildIp({ ...V4, id: 77, fragment: { offset: 16, more: true } }, 17, Buffer.alloc(24)),
+  buildIp({ ...V6, id: 77, fragment: { offset: 16, more: true } }, 17, Buffer.alloc(24)),
 ];
 
-function pcap(frames: readonly Buffer[]): Buffer {
-  const parts: Buffer[] = [Buffer.from('d4c3b2a1020004000000000000000000ffff000001000000', 'hex')];
-  for (const frame of frames) {
-    const header = Buffer.alloc(16);
-    header.writeUInt32LE(frame.length, 8);
-    header.writeUInt32LE(frame.length, 12);
-    parts.push(header, frame);
-  }
-  return Buffer.concat(parts);
+type Row = Readonly<Record<string, string>>;
+type Load = (path: string) => Promise<unknown>;
+interface Tshark {
+  readonly CAPTURES: string;
+  hasTshark(): boolean;
+  readonly Dissector: new () => { dissect(frames: readonly Buffer[]): Row[]; close(): void };
+  loadComparison(load: Load): Promise<(frame: Buffer, row: Row) => string[]>;
+  framesUnder(paths: readonly string[], load: Load): Promise<{ files: number; frames: Buffer[] }>;
 }
-
-function hasTshark(): boolean {
-  try {
-    execFileSync('tshark', ['--version'], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-}
+const modulePath = '../../fuzz/tshark.mjs';
+const { CAPTURES, Dissector, framesUnder, hasTshark, loadComparison } = (await import(modulePath)) as Tshark;
+const fromSource: Load = (path) => import(/* @vite-ignore */ `../../../src/${path.replace(/\.js$/, '.ts')}`);
 
 const available = hasTshark();
 if (!available) console.warn('SKIPPED: tshark is not installed, our dissection is not compared with its');
 
-describe.skipIf(!available)('tshark agrees', () => {
-  it('on every field, and finds no checksum wrong', () => {
-    const directory = mkdtempSync(join(tmpdir(), 'colo-wire-'));
-    try {
-      const file = join(directory, 'frames.pcap');
-      writeFileSync(file, pcap(FRAMES));
-      const fields = [
-        'tcp.srcport',
-        'tcp.seq_raw',
-        'tcp.ack_raw',
-        'tcp.len',
-        'tcp.window_size_value',
-        'tcp.options.mss_val',
-        'tcp.options.wscale.shift',
-        'tcp.options.timestamp.tsval',
-        'udp.srcport',
-        'udp.length',
-        'ieee8021ad.id',
-        'vlan.id',
-        'icmp.type',
-        'icmpv6.type',
-        '_ws.malformed',
-      ];
-      const checks = [
-        'ip.checksum.status',
-        'tcp.checksum.status',
-        'udp.checksum.status',
-        'icmp.checksum.status',
-        'icmpv6.checksum.status',
-      ];
-      const preferences = ['ip.check_checksum', 'tcp.check_checksum', 'udp.check_checksum'].flatMap(
-        (name) => ['-o', `${name}:TRUE`],
-      );
-      const output = execFileSync(
-        'tshark',
-        [
-          '-r',
-          file,
-          ...preferences,
-          '-T',
-          'fields',
-          '-E',
-          'occurrence=a',
-          ...[...fields, ...checks].flatMap((name) => ['-e', name]),
-        ],
-        { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] },
-      );
-      const rows = output
-        .trimEnd()
-        .split('\n')
-        .map((line) => line.split('\t'));
-      expect(rows.length).toBe(FRAMES.length);
-      rows.forEach((row, index) => {
-        const view = new FrameView();
-        const frame = FRAMES[index]!;
-        parseFrame(frame, 0, frame.length, 0, view);
-        const isTcp = view.optionsEnd !== 0;
-        const isUdp = view.kind === 2;
-        const when = (condition: boolean, value: number) => (condition ? String(value) : '');
-        expect(row.slice(0, fields.length), `frame ${index}`).toEqual([
-          when(isTcp, view.sourcePort),
-          when(isTcp, view.seq),
-          when(isTcp, view.ack),
-          when(isTcp, view.payloadBytes),
-          when(isTcp, view.window),
-          when(view.mss >= 0, view.mss),
-          when(view.windowScale >= 0, view.windowScale),
-          when(view.timestamp !== 0, view.timestamp && frame.readUInt32BE(view.timestamp)),
-          when(isUdp, view.sourcePort),
-          when(isUdp, view.payloadBytes + 8),
-          when(view.vlan >= 4096, view.vlan >> 12),
-          when(view.vlan !== 0, view.vlan % 4096),
-          when(view.icmpType >= 0 && view.ipVersion === 4, view.icmpType),
-          when(view.icmpType >= 0 && view.ipVersion === 6, view.icmpType),
-          '',
-        ]);
-        // 1 is good, 2 is unverified; 0 is bad
-        for (const status of row.slice(fields.length)) expect(status).not.toBe('0');
-        if (isTcp || isUdp) expect(row.slice(fields.length)).toContain('1');
-      });
-    } finally {
-      rmSync(directory, { recursive: true });
+describe.skipIf(!available)('tshark agrees', async () => {
+  const dissector = available ? new Dissector() : undefined;
+  afterAll(() => dissector?.close());
+  const differ = await loadComparison(fromSource);
+  const differences = (frames: readonly Buffer[], rows: readonly Row[]): string[] =>
+    frames.flatMap((frame, index) => differ(frame, rows[index]!).map((text) => `frame ${index}: ${text}`));
+
+  it('on every field of our own frames, and finds no checksum wrong', () => {
+    const rows = dissector!.dissect(FRAMES);
+    expect(differences(FRAMES, rows)).toEqual([]);
+    for (const row of rows) {
+      expect(row.malformed).toBe('');
+      expect([row.tcpChecksum, row.udpChecksum, row.icmpChecksum, row.icmp6Checksum]).not.toContain('0');
     }
+    expect(rows.filter((row) => `${row.tcpChecksum}${row.udpChecksum}`.startsWith('1')).length).toBe(6);
+  });
+
+  it('on every frame of the captures', async () => {
+    const { files, frames } = await framesUnder([CAPTURES], fromSource);
+    expect([files, frames.length]).toEqual([8, 171]);
+    expect(differences(frames, dissector!.dissect(frames))).toEqual([]);
+  });
+
+  it('a field read wrongly is seen', () => {
+    const [row] = dissector!.dissect(FRAMES.slice(0, 1));
+    expect(differ(FRAMES[0]!, { ...row!, seq: '1' })).toEqual(['seq: 4294967294, tshark 1']);
+    expect(differ(FRAMES[0]!, { ...row!, mss: '' })).toEqual(['MSS: 1460, tshark ']);
+    expect(differ(FRAMES[0]!, { ...row!, tcpChecksum: '0' })).toEqual(['checksum: true, tshark false']);
   });
 });

@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { build, Child, DRIVER_CPU, MEASURED_CPU, ROOT, show, sleep, summary } from './lib/tools.mjs';
+import { build, Child, driver, measured, ROOT, raise, show, sleep, summary } from './lib/tools.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -39,7 +39,7 @@ const PORT = '5001';
 /** Kept names: ip(8) tells which process made a namespace that was left behind. */
 const ns = (label) => `colo-bench-${process.pid}-${label}`;
 const ip = (...words) => execFileSync('ip', words, { stdio: ['ignore', 'pipe', 'inherit'] }).toString();
-const inside = (label, cpu, ...words) => ['ip', 'netns', 'exec', ns(label), 'taskset', '-c', cpu, ...words];
+const inside = (label, words) => ['ip', 'netns', 'exec', ns(label), ...words];
 
 async function withNamespaces(labels, action) {
   for (const label of labels) {
@@ -55,8 +55,9 @@ async function withNamespaces(labels, action) {
 
 async function startPlane(kind, primary, secondary, busyPollUs, creates) {
   const words = [process.execPath, PLANE, kind, primary, secondary, 'tap:colo0', busyPollUs];
-  const plane = new Child(inside('host', MEASURED_CPU, ...words, ...(creates ? ['create'] : [])));
+  const plane = new Child(inside('host', measured(...words, ...(creates ? ['create'] : []))));
   await plane.line();
+  raise(plane.pid);
   return plane;
 }
 
@@ -103,7 +104,7 @@ async function packetRun(variant, { kind, workload, packets, window, perSecond =
     try {
       const numbers = [FLOWS, Math.round(packets), window, perSecond].map(String);
       const pid = String(plane?.pid ?? 0);
-      const words = inside('host', DRIVER_CPU, generator, kind, pid, workload, ...numbers, ...places);
+      const words = inside('host', driver(generator, kind, pid, workload, ...numbers, ...places));
       const child = new Child(words);
       await child.line();
       await untilUp(plane);
@@ -188,7 +189,7 @@ async function tcpRun(variant) {
       ip('-n', ns('host'), 'link', 'set', port, 'up');
     }
     const children = ['primary', 'secondary'].map((label) => {
-      return new Child(['ip', 'netns', 'exec', ns(label), tcp, 'serve', PORT]);
+      return new Child(inside(label, [tcp, 'serve', PORT]));
     });
     let plane;
     try {
@@ -197,17 +198,7 @@ async function tcpRun(variant) {
       const device = variant === 'bridge' ? 'br0' : 'colo0';
       ip('-n', ns('host'), 'addr', 'add', '10.9.0.1/24', 'dev', device);
       await untilUp(plane);
-      const words = (kind) => [
-        'ip',
-        'netns',
-        'exec',
-        ns('host'),
-        tcp,
-        kind,
-        '10.9.0.2',
-        PORT,
-        String(TCP_SECONDS),
-      ];
+      const words = (kind) => inside('host', [tcp, kind, '10.9.0.2', PORT, String(TCP_SECONDS)]);
       const result = {};
       for (const [name, kind] of [
         ['downGbits', 'd'],

@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { build, DRIVER_CPU, MEASURED_CPU, ROOT, show, summary } from './lib/tools.mjs';
+import { build, driver, measured, ROOT, raise, show, summary } from './lib/tools.mjs';
 
 const GENERATOR = build('generator', 'peer/generator.c');
 const READY_MS_MAX = 10_000;
@@ -78,17 +78,16 @@ const isSocket = (path) => statSync(path, { throwIfNoEntry: false })?.isSocket()
 /** One run of one peer: a fresh process each time. */
 async function run(peer, workload, flows, perSecond, packets, window) {
   const directory = mkdtempSync(join(tmpdir(), 'colo-bench-'));
-  const words = PEERS[peer](directory);
-  const child = spawn('taskset', ['-c', MEASURED_CPU, ...words], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const [program, ...words] = measured(...PEERS[peer](directory));
+  const child = spawn(program, words, {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
   try {
     await until(() => isSocket(join(directory, 'notify')) && isSocket(join(directory, 'primary_in')));
-    const generator = spawn(
-      'taskset',
-      ['-c', DRIVER_CPU, GENERATOR, directory, String(child.pid), workload].concat(
-        [flows, packets, window, perSecond].map(String),
-      ),
-      { stdio: ['ignore', 'pipe', 'inherit'] },
-    );
+    raise(child.pid);
+    const numbers = [flows, packets, window, perSecond].map(String);
+    const [first, ...rest] = driver(GENERATOR, directory, String(child.pid), workload, ...numbers);
+    const generator = spawn(first, rest, { stdio: ['ignore', 'pipe', 'inherit'] });
     let text = '';
     generator.stdout.on('data', (piece) => {
       text += piece;

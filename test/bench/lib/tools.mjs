@@ -6,9 +6,16 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 export const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
-/** What is measured runs on one core, what drives it on the other. */
-export const MEASURED_CPU = '1';
-export const DRIVER_CPU = '0';
+const isRoot = process.getuid() === 0;
+
+/** In front of what is measured, and of what drives it. */
+export const measured = (...words) => ['taskset', '-c', '1', ...words];
+export const driver = (...words) => [...(isRoot ? ['chrt', '-r', '10'] : []), 'taskset', '-c', '0', ...words];
+
+/** Puts what is measured, once it runs, above whatever else the machine is doing. Needs root. */
+export function raise(pid) {
+  if (isRoot) spawnSync('chrt', ['-a', '-r', '-p', '10', String(pid)], { stdio: 'ignore' });
+}
 
 /** Compiles a program of test/bench when its sources are newer; returns its path. */
 export function build(name, source) {

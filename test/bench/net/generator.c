@@ -28,6 +28,8 @@
 #define STALL_NS 1000000000LL  // what is still out after this is lost
 #define SAMPLES_MAX 4000000
 #define SEGMENT_BYTES 1448
+#define WARM_PACKETS 300000
+#define WARM_BYTES 400000000LL
 
 static int taps[2], tap_count, client;
 static uint8_t frame[SLOT_BYTES], inbox[BATCH][SLOT_BYTES];
@@ -118,7 +120,7 @@ static int pull_client(void) {
     messages[i].msg_hdr.msg_iov = &pieces[i];
     messages[i].msg_hdr.msg_iovlen = 1;
   }
-  const int got = recvmmsg(client, messages, is_paced ? 1 : BATCH, MSG_DONTWAIT, NULL);
+  const int got = recvmmsg(client, messages, BATCH, MSG_DONTWAIT, NULL);
   int frames = 0;
   for (int i = 0; i < got; i++) {
     if (!is_ours(inbox[i], messages[i].msg_len)) continue;
@@ -149,7 +151,9 @@ int main(int count, char **words) {
   is_mirror = strcmp(words[1], "mirror") == 0;
   const char *pid = words[2];
   if (!begin_flows(words[3], atoi(words[4]))) return 2;
-  const int64_t packets = atoll(words[5]), window = atoll(words[6]);
+  const int64_t warm_by_bytes = WARM_BYTES / work->max_payload;
+  const int64_t warm = warm_by_bytes < WARM_PACKETS ? warm_by_bytes : WARM_PACKETS;
+  const int64_t packets = warm + atoll(words[5]), window = atoll(words[6]);
   const double per_second = atof(words[7]);
   is_paced = per_second > 0;
   client = open_client(words[8]);
@@ -160,25 +164,27 @@ int main(int count, char **words) {
   fflush(stdout);
   if (getchar() == EOF) return 1;
 
-  const int64_t warm = packets / 5, interval = is_paced ? (int64_t)(1e9 / per_second) : 0;
+  const int64_t interval = is_paced ? (int64_t)(1e9 / per_second) : 0;
   int64_t sent = 0, arrived = 0, lost = 0, begin = 0, begin_cpu = 0, begin_arrived = 0;
   int64_t ends[2] = {0, 0}, last_progress = now_ns(), due = now_ns();
   while (sent < packets || arrived + lost < sent) {
-    if (!measuring && arrived >= warm) {
+    if (!measuring && arrived + lost >= warm) {
       measuring = 1;
+      due = now_ns();
       begin = now_ns();
       begin_cpu = cpu_ns(pid);
       begin_arrived = arrived;
     }
     const int64_t now = now_ns();
-    if (is_paced) {
-      if (sent < packets && now >= due) {
+    if (is_paced && sent >= warm) {
+      if (measuring && sent < packets && now >= due) {
         send_packet(sent++, now);
         due += interval;
         if (now - due > 1000000) due = now;
       }
     } else {
-      for (int i = 0; i < BATCH / 2 && sent < packets && sent - arrived - lost < window; i++)
+      const int64_t end = is_paced ? warm : packets;
+      for (int i = 0; i < BATCH / 2 && sent < end && sent - arrived - lost < window; i++)
         send_packet(sent++, 0);
     }
     const int64_t before = arrived;

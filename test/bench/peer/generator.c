@@ -5,8 +5,8 @@
 //   generator DIRECTORY PID WORKLOAD FLOWS PACKETS WINDOW PACKETS_PER_SECOND
 //
 // DIRECTORY holds the sockets primary_in, secondary_in, outdev, notify; PID is the peer, whose CPU time is
-// read from its tasks' schedstat around the measured part (the first fifth warms up). A rate of 0 means as
-// fast as the window allows. Prints one JSON object.
+// read from its tasks' schedstat around the measured part. A rate of 0 means as fast as the window allows;
+// before what is measured, WARM_PACKETS pass like that. Prints one JSON object.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,6 +28,8 @@
 #define STALL_NS 4000000000LL  // longer than QEMU's compare_timeout and scan: what is still out is lost
 #define QUIET_NS 300000LL
 #define SAMPLES_MAX 4000000
+#define WARM_PACKETS 300000
+#define WARM_BYTES 400000000LL
 
 struct stream {
   int fd;
@@ -178,7 +180,9 @@ int main(int count, char **words) {
   }
   const char *pid = words[2];
   if (!begin_flows(words[3], atoi(words[4]))) return 2;
-  const int64_t packets = atoll(words[5]), window = atoll(words[6]);
+  const int64_t warm_by_bytes = WARM_BYTES / work->max_payload;
+  const int64_t warm = warm_by_bytes < WARM_PACKETS ? warm_by_bytes : WARM_PACKETS;
+  const int64_t packets = warm + atoll(words[5]), window = atoll(words[6]);
   const double per_second = atof(words[7]);
   packet_count = packets;
   is_paced = per_second > 0;
@@ -190,14 +194,14 @@ int main(int count, char **words) {
   struct stream notify = stream_of(words[1], "notify");
   usleep(300000);  // QEMU loses what it releases before it has accepted outdev
 
-  const int64_t warm = packets / 5;
   int64_t sent = 0, outstanding = 0, out_total = 0, lost = 0, checkpoints = 0;
   int64_t begin = 0, begin_cpu = 0, begin_out = 0, last_progress = now_ns(), asked_at = 0, quiet_since = 0;
   const int64_t interval = is_paced ? (int64_t)(1e9 / per_second) : 0;
   int64_t due = now_ns();
   while (sent < packets || outstanding > 0) {
-    if (!measuring && out_total >= warm) {
+    if (!measuring && out_total + lost >= warm) {
       measuring = 1;
+      due = now_ns();
       begin = now_ns();
       begin_cpu = cpu_ns(pid);
       begin_out = out_total;
@@ -205,16 +209,17 @@ int main(int count, char **words) {
     const int idle_inputs = primary.start == primary.end && secondary.start == secondary.end;
     if (!asked && idle_inputs && sent < packets) {
       primary.start = primary.end = secondary.start = secondary.end = 0;
-      if (is_paced) {
+      if (is_paced && sent >= warm) {
         const int64_t now = now_ns();
-        if (now >= due) {
+        if (measuring && now >= due) {
           add_packet(&primary, &secondary, sent++, now);
           outstanding++;
           due += interval;
           if (now - due > 1000000) due = now;
         }
       } else {
-        while (outstanding < window && sent < packets && primary.end < BLOCK_BYTES) {
+        const int64_t end = is_paced ? warm : packets;
+        while (outstanding < window && sent < end && primary.end < BLOCK_BYTES) {
           add_packet(&primary, &secondary, sent++, 0);
           outstanding++;
         }
@@ -223,13 +228,13 @@ int main(int count, char **words) {
     // QEMU compares datagrams newest first: one that only the primary has sent yet costs it a checkpoint
     push(work->is_udp ? &secondary : &primary);
     push(work->is_udp ? &primary : &secondary);
-    if (!is_paced) {
+    if (!is_paced || !measuring) {
       struct pollfd wait[4] = {{out.fd, POLLIN, 0},
                                {notify.fd, POLLIN, 0},
                                {primary.fd, primary.start < primary.end ? POLLOUT : 0, 0},
                                {secondary.fd, secondary.start < secondary.end ? POLLOUT : 0, 0}};
-      const int more = !asked && outstanding < window && sent < packets && primary.start == primary.end &&
-                       secondary.start == secondary.end;
+      const int more = !asked && outstanding < window && sent < (is_paced ? warm : packets) &&
+                       primary.start == primary.end && secondary.start == secondary.end;
       poll(wait, 4, more || asked ? 0 : 20);
     }
     const int got = pull(&out, released);

@@ -1,4 +1,4 @@
-import type { TcpFields } from '../wire/build.js';
+import type { TcpFields, TcpOptions } from '../wire/build.js';
 import { verifyIpv4Checksum, verifyL4Checksum } from '../wire/checksum.js';
 import type { FrameView } from '../wire/frame-view.js';
 import { TcpFlag } from '../wire/frame-view.js';
@@ -31,15 +31,14 @@ export function payloadOf(view: FrameView): Uint8Array {
 
 export function segmentFields(connection: TcpConnection, segment: TcpSegment): SegmentFields {
   const { seq, ack, flags, window, payload, mss, windowScale, sackPermitted, timestamps, sack } = segment;
-  const options = {
-    ...(mss === undefined ? {} : { mss }),
-    ...(sackPermitted === undefined ? {} : { sackPermitted }),
-    ...(windowScale === undefined ? {} : { windowScale }),
-    ...(timestamps === undefined ? {} : { timestamp: timestamps }),
-    ...(sack === undefined ? {} : { sack: sack.map(({ from, to }): [number, number] => [from, to]) }),
-  };
-  const ports = { sourcePort: connection.localPort, destinationPort: connection.remotePort };
-  return { ...ports, seq, ack, flags, window, options, payload };
+  const options: { -readonly [K in keyof TcpOptions]: TcpOptions[K] } = {};
+  if (mss !== undefined) options.mss = mss;
+  if (sackPermitted !== undefined) options.sackPermitted = sackPermitted;
+  if (windowScale !== undefined) options.windowScale = windowScale;
+  if (timestamps !== undefined) options.timestamp = timestamps;
+  if (sack !== undefined) options.sack = sack.map(({ from, to }): [number, number] => [from, to]);
+  const { localPort: sourcePort, remotePort: destinationPort } = connection;
+  return { sourcePort, destinationPort, seq, ack, flags, window, options, payload };
 }
 
 /** The reset that answers a segment for no connection (RFC 9293 section 3.10.7.1). */

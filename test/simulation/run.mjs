@@ -1,5 +1,5 @@
 // The whole world from one seed: `npm run simulate -- [--seeds COUNT] [--seed FIRST] [--steps N]
-// [--fault name,...] [--minimise] [--directed] [--copies N] [--seconds N]`. Exit code 1 on any violation.
+// [--fault name,...] [--minimise] [--directed | --light] [--copies N] [--seconds N]`. Exit code 1 on any violation.
 import { execFileSync } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
@@ -20,6 +20,8 @@ const { values: options } = parseArgs({
     fault: { type: 'string' },
     minimise: { type: 'boolean', default: false },
     directed: { type: 'boolean', default: false },
+    /** Quiet worlds: how fast simulated time goes. */
+    light: { type: 'boolean', default: false },
     /** Copies of each world that are failed over, at steps of their own. */
     copies: { type: 'string', default: '1' },
     /** Ends beginning new seeds after this long. */
@@ -28,7 +30,7 @@ const { values: options } = parseArgs({
   },
 });
 
-const { FAULTS, makePlan, directedPlans } = await import(
+const { FAULTS, makePlan, directedPlans, lightPlan } = await import(
   pathToFileURL(join(options.dist, 'simulation', 'trial', 'plan.js'))
 );
 
@@ -58,7 +60,8 @@ const endMs =
 
 function* plans() {
   for (let seed = first; seed < first + count; seed++) {
-    if (!options.directed) yield makePlan(seed, planOptions);
+    if (options.light) yield lightPlan(seed);
+    else if (!options.directed) yield makePlan(seed, planOptions);
     else yield* directedPlans(seed);
   }
 }
@@ -76,6 +79,7 @@ function commandOf(plan) {
   if (options.steps !== undefined) words.push(`--steps ${options.steps}`);
   if (options.fault !== undefined) words.push(`--fault ${options.fault}`);
   if (options.directed) words.push('--directed');
+  if (options.light) words.push('--light');
   return words.join(' ');
 }
 

@@ -5,7 +5,7 @@ import { buildGratuitousArp } from '../../wire/build.js';
 import type { WireFaults } from '../lossy-wire.js';
 import type { World } from '../world.js';
 import { DISRUPTIVE, type FaultName, LASTING, type Plan, type PlannedFault } from './plan.js';
-import { seats } from './seats.js';
+import { isProtected, seats } from './seats.js';
 
 /** After a fault that ends protection nothing else of that kind until it has returned and this has passed. */
 const DISRUPTIVE_DISTANCE_MS = 1000;
@@ -59,7 +59,7 @@ export class Faults {
   /** Protected, and nothing that ends protection has struck of late: a failure now is a single one. */
   get isQuiet(): boolean {
     const sinceMs = this.#world.clock.now() - this.#lastDisruptionMs;
-    return sinceMs >= DISRUPTIVE_DISTANCE_MS && seats(this.#world).isProtected;
+    return sinceMs >= DISRUPTIVE_DISTANCE_MS && isProtected(this.#world);
   }
 
   /** The one failure that the promise is about; no other follows. */

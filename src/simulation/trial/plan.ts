@@ -97,6 +97,7 @@ export const TASKS = [
   'download',
   'upload',
   'count',
+  'think',
   'short',
   'rand',
   'time',
@@ -146,12 +147,14 @@ export interface PlanOptions {
 /** None for most; one tag; two. */
 const VLANS = [0, 0, 0, 7, 100 * 4096 + 7];
 const STEPS_DEFAULT = 12;
+const LIGHT_REQUESTS = 1000;
 const FAULTS_WITHIN_MS = 1500;
 
 const SIZES: Readonly<Record<TaskName, (random: Random) => number>> = {
   download: (random) => 1000 + below(random, 300_000),
   upload: (random) => 1000 + below(random, 150_000),
   count: (random) => 10 + below(random, 150),
+  think: (random) => 1 + below(random, 4),
   short: (random) => 2 + below(random, 12),
   rand: () => 1,
   time: () => 1,
@@ -216,6 +219,12 @@ function fault(random: Random, names: readonly FaultName[]): PlannedFault {
     ? { atMs: below(random, FAULTS_WITHIN_MS * 10) / 10 }
     : { phase: pick(random, STRUCK_PHASES), nth: 1 + below(random, 4), afterMs: below(random, 30) / 10 };
   return { name, when, durationMs: 1 + below(random, 400) };
+}
+
+/** One connection with a request a second, nothing else: how fast a quiet world goes. */
+export function lightPlan(seed: number): Plan {
+  const task: PlannedTask = { name: 'think', ipVersion: 4, atMs: 0, size: LIGHT_REQUESTS, nic: 0 };
+  return { seed, world: {}, tight: false, tasks: [task], faults: [] };
 }
 
 /** Each disruptive fault at each sync-point in turn, under the same traffic. */

@@ -9,6 +9,10 @@ export function seats(world: World): { carrier: ScriptedVm; other: ScriptedVm; i
   return {
     carrier: world[carrier],
     other: world[otherSeat(carrier)],
-    isProtected: world.proxyIsAlive && (pair.state === 'protected' || pair.state === 'checkpointing'),
+    isProtected: isProtected(world),
   };
+}
+
+export function isProtected({ proxyIsAlive, pair }: World): boolean {
+  return proxyIsAlive && (pair.state === 'protected' || pair.state === 'checkpointing');
 }

@@ -36,6 +36,8 @@ const PROTECTED_WITHIN_MS = 30_000;
 /** With the faults over, everything must be done within this. */
 const COMPLETE_WITHIN_MS = 90_000;
 const SETTLE_TRIES = 50;
+/** Between two requests of a client that thinks. */
+const THINK_MS = 1000;
 /** Longer than any hold timer. */
 const EMPTY_WITHIN_MS = 10_000;
 /** Three fragments. */
@@ -69,6 +71,7 @@ class Trial {
   readonly #momentRandom: SeededRandom;
   #momentsSeen = 0;
   #lastState = '';
+  #lastPhase = '';
   #unprotectedSinceMs = -1;
   #replacedAtMs = Number.NEGATIVE_INFINITY;
   #opening: Promise<void> = Promise.resolve();
@@ -120,13 +123,15 @@ class Trial {
   }
 
   async #complete(): Promise<void> {
-    if (await this.#until(COMPLETE_WITHIN_MS, () => this.#allDone())) return;
+    const thinks = this.#plan.tasks.filter(({ name }) => name === 'think');
+    const withinMs = COMPLETE_WITHIN_MS + thinks.reduce((sum, { size }) => sum + 2 * THINK_MS * size, 0);
+    if (await this.#until(withinMs, () => this.#allDone())) return;
     const open = this.#tasks.filter((task) => task.report === null);
     if (!seats(this.#world).carrier.alive) {
       this.watch.fail('progress', 'nobody carries the traffic');
     }
     const names = open.map((task) => `${task.name} at ${JSON.stringify(task.progress)}`);
-    this.watch.fail('progress', `unfinished ${COMPLETE_WITHIN_MS} ms after the faults: ${names.join(', ')}`);
+    this.watch.fail('progress', `unfinished ${withinMs} ms after the faults: ${names.join(', ')}`);
   }
 
   async #protectionReturns(): Promise<void> {
@@ -202,10 +207,10 @@ class Trial {
   #step(): void {
     const { pair, clock } = this.#world;
     const { phase } = pair.coordinator;
-    const now = `${pair.state} ${phase}`;
-    if (now !== this.#lastState) {
-      this.#lastState = now;
-      this.#say(now);
+    if (pair.state !== this.#lastState || phase !== this.#lastPhase) {
+      this.#lastState = pair.state;
+      this.#lastPhase = phase;
+      this.#say(`${pair.state} ${phase}`);
       this.#faults.phaseIs(phase);
     }
     const isAlone = pair.state === 'unprotected' || pair.state === 'failed-over';
@@ -234,6 +239,7 @@ class Trial {
       download: () => client.download(server, `t${number}-${size}.bin`),
       upload: () => client.upload(server, `t${number}`, size),
       count: () => client.count(server, size, 3),
+      think: () => client.count(server, size, THINK_MS),
       short: () => client.shortConnections(server, size),
       rand: () => client.divergent(server, 'rand'),
       time: () => client.divergent(server, 'time'),

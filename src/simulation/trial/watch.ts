@@ -23,8 +23,7 @@ export class Watch {
   readonly #fail: Fail = (invariant, what) => this.fail(invariant, what);
   readonly #unwatch: () => void;
   /** What `#coverage` has looked at: nothing changes between two steps without somebody's activity. */
-  #lookedAt = '';
-  #activity = -1;
+  readonly #lookedAt = { activity: -1, proxies: 0, carrier: '', isProtected: false };
 
   constructor(world: World, memoryMax: { held: number; gate: number }) {
     this.#world = world;
@@ -54,17 +53,24 @@ export class Watch {
 
   /** (1) */
   #coverage(): void {
+    const { networks, proxies, pair } = this.#world;
     const { carrier, other, isProtected } = seats(this.#world);
-    const { networks } = this.#world;
     let activity = 0;
     for (let nic = 0; nic < networks.length; nic++) {
       activity += networks[nic]!.client.stack.activity;
       activity += carrier.guest.stacks[nic]!.activity + other.guest.stacks[nic]!.activity;
     }
-    const who = `${this.#world.proxies} ${this.#world.pair.nics.carrier} ${isProtected}`;
-    if (activity === this.#activity && who === this.#lookedAt) return;
-    this.#activity = activity;
-    this.#lookedAt = who;
+    const last = this.#lookedAt;
+    const seat = pair.nics.carrier;
+    if (
+      last.activity === activity &&
+      last.proxies === proxies &&
+      last.carrier === seat &&
+      last.isProtected === isProtected
+    ) {
+      return;
+    }
+    Object.assign(last, { activity, proxies, carrier: seat, isProtected });
     for (let nic = 0; nic < networks.length; nic++) {
       const client = networks[nic]!.client.stack;
       if (carrier.alive) {

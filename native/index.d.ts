@@ -171,11 +171,7 @@ export function openPacketSocket(options: PacketSocketOptions): PacketPort;
  * `vnetHeader` must be what it was. What it had not read is still there. ENODEV: it belongs to another interface.
  */
 export function adoptTap(options: { fd: number; name: string; vnetHeader: boolean }): FramePort;
-export function adoptPacketSocket(options: {
-  fd: number;
-  interface: string;
-  vnetHeader: boolean;
-}): FramePort;
+export function adoptPacketSocket(options: { fd: number; interface: string; vnetHeader: boolean }): FramePort;
 
 /** A connected stream socket. */
 export interface StreamPort extends Port {

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -59,6 +59,13 @@ describe('defaults', () => {
 
   it('the example equals them', () => {
     expect(loadConfig({ file: 'examples/colo-proxy.yaml' })).toEqual(loadConfig({ flags: TWO_TAPS }));
+  });
+
+  it('the example shows every key', () => {
+    const text = readFileSync('examples/colo-proxy.yaml', 'utf8');
+    const isShown = ({ path }: { path: string }): boolean =>
+      new RegExp(`^[ #]*${path.split('.').at(-1)}:`, 'm').test(text);
+    expect(CONFIG_KEYS.filter((key) => !isShown(key)).map(({ path }) => path)).toEqual([]);
   });
 
   it('compare limits are those of the comparator', () => {

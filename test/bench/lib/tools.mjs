@@ -10,7 +10,10 @@ const isRoot = process.getuid() === 0;
 
 /** In front of what is measured, and of what drives it. */
 export const measured = (...words) => ['taskset', '-c', '1', ...words];
-export const driver = (...words) => [...(isRoot ? ['chrt', '-r', '10'] : []), 'taskset', '-c', '0', ...words];
+export const driver = (...words) => above('taskset', '-c', '0', ...words);
+
+/** Above whatever else the machine is doing. */
+export const above = (...words) => (isRoot ? ['chrt', '-r', '10', ...words] : words);
 
 /** Puts what is measured, once it runs, above whatever else the machine is doing. Needs root. */
 export function raise(pid) {

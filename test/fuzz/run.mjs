@@ -1,8 +1,10 @@
 /**
- * `npm run fuzz -- [--seconds N] [--target NAME]... [--seed N] [--replay FILE]`: every parser and codec against mutated
- * inputs, guided by what code they reach. A crash, a hang or a run out of memory ends the target; its input is written to
- * test/fuzz/corpus, where the unit tests find it from then on. Exit code 1 when there was any.
+ * `npm run fuzz -- [--seconds N] [--target NAME]... [--seed N] [--captures PATH]... [--replay FILE]`: every parser and codec
+ * against mutated inputs, guided by what code they reach; and frames, captured and changed, against tshark's reading.
+ * A crash, a hang or a run out of memory ends the target; its input is written to test/fuzz/corpus, where the unit tests
+ * find it from then on. Exit code 1 when there was any.
  */
+import { spawnSync } from 'node:child_process';
 import { createHash, randomInt } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -17,6 +19,9 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const HANG_MS = 5000;
 const HEAP_MIB_MAX = 512;
 const WORKERS_MAX = 2;
+/** Not searched but compared: tshark.mjs. */
+const TSHARK = 'tshark';
+const ALL_NAMES = [...TARGET_NAMES, TSHARK];
 
 const { values: options } = parseArgs({
   options: {
@@ -24,13 +29,14 @@ const { values: options } = parseArgs({
     target: { type: 'string', multiple: true },
     seed: { type: 'string' },
     replay: { type: 'string' },
+    captures: { type: 'string', multiple: true },
     dist: { type: 'string', default: join(ROOT, 'dist') },
   },
 });
-const names = options.target ?? TARGET_NAMES;
+const names = options.target ?? ALL_NAMES;
 for (const name of names) {
-  if (TARGET_NAMES.includes(name)) continue;
-  console.error(`--target ${name}: expected one of ${TARGET_NAMES.join(', ')}`);
+  if (ALL_NAMES.includes(name)) continue;
+  console.error(`--target ${name}: expected one of ${ALL_NAMES.join(', ')}`);
   process.exit(2);
 }
 if (!(Number(options.seconds) > 0)) {
@@ -106,13 +112,23 @@ function report({ name, totals, corpus, functions, crash }, seconds) {
   console.log(`CRASH ${name}: ${crash.text}\n  ${crash.input.length} bytes: ${keep(name, crash.input)}`);
 }
 
+/** Whether nothing was read differently. */
+function compareWithTshark(seed, seconds) {
+  const script = fileURLToPath(new URL('tshark.mjs', import.meta.url));
+  const words = ['--dist', options.dist, '--seed', String(seed), '--mutate', String(seconds)];
+  const captures = (options.captures ?? []).flatMap((path) => ['--captures', path]);
+  return spawnSync(process.execPath, [script, ...words, ...captures], { stdio: 'inherit' }).status === 0;
+}
+
 async function fuzz() {
   const first = options.seed === undefined ? randomInt(1_000_000_000) : Number(options.seed);
   const workers = Math.min(WORKERS_MAX, availableParallelism(), names.length);
   const seconds = (Number(options.seconds) * workers) / names.length;
   console.log(`seeds from ${first}, ${seconds.toFixed(1)} s a target\n`);
   console.log('target        executions  a second  corpus  functions  slowest ms crashes');
-  const waiting = names.map((name, index) => ({ name, seed: first + index }));
+  const waiting = names
+    .filter((name) => name !== TSHARK)
+    .map((name, index) => ({ name, seed: first + index }));
   let crashes = 0;
   let executions = 0;
   const work = async () => {
@@ -124,6 +140,7 @@ async function fuzz() {
     }
   };
   await Promise.all(Array.from({ length: workers }, work));
+  if (names.includes(TSHARK) && !compareWithTshark(first, seconds)) crashes++;
   console.log(`\n${names.length} targets, ${executions} executions, ${crashes} crashes`);
   process.exitCode = crashes === 0 ? 0 : 1;
 }

@@ -91,6 +91,11 @@ export class Nics implements EpochGate {
     }
   }
 
+  /** Nobody lives at the guest's addresses any more. */
+  stopAnnouncing(): void {
+    for (const announcer of this.#announcers) announcer.stop();
+  }
+
   /** Calls all in the same turn; one that fails keeps no other from it, and its error is told afterwards. */
   async #all(step: (plane: DataPlane) => Promise<void>): Promise<void> {
     const outcomes = await Promise.allSettled(this.planes.map(step));

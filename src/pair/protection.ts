@@ -308,7 +308,12 @@ export class Protection {
       return;
     }
     if (this.#isProtecting()) await this.#primaryLost();
-    else this.#log.error({}, 'the primary died without a secondary: the service is down');
+    else this.#serviceIsDown('the primary died without a secondary');
+  }
+
+  #serviceIsDown(why: string): void {
+    this.#with.nics.stopAnnouncing();
+    this.#log.error({}, `${why}; the service is down`);
   }
 
   async #primaryLost(): Promise<void> {
@@ -317,7 +322,7 @@ export class Protection {
     this.#log.warn({ phase, rule }, 'the primary died');
     if (rule === 'no-replica' || !this.#with.parts.failoverAuto) {
       const why = rule === 'no-replica' ? 'no checkpoint was loaded yet' : 'failover.auto is off';
-      this.#log.error({}, `the secondary is not promoted: ${why}; the service is down`);
+      this.#serviceIsDown(`the secondary is not promoted: ${why}`);
       return this.#primaryGoesOn('the primary died', false);
     }
     if (rule !== 'old-state') this.#with.relay.closeChannel('primary'); // it may hang without having died

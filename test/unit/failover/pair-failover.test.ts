@@ -67,6 +67,22 @@ function releases(world: World): () => number {
   };
 }
 
+describe('both VMs die', () => {
+  it('one right after the other: what is left of the announcements is not sent', async () => {
+    const world = await protectedWorld({ seed: 24 });
+    world.client.count(ipv4, 200, 5);
+    await world.run(100);
+    world.primary.kill();
+    expect(await world.run(2000, () => world.pair.state === 'failed-over')).toBe(true);
+    world.secondary.kill();
+    await world.run(50);
+    const released = releases(world);
+    await world.run(2000);
+    expect(released()).toBe(0);
+    await world.close();
+  });
+});
+
 describe('the arbiter is asked before any promotion', () => {
   it.each(['lost', 'unknown', 'silence'] as const)(
     '%s: the primary is dead and nothing leaves; then a yes',

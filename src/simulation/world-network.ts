@@ -30,6 +30,8 @@ export class WorldNetwork {
   readonly links: Readonly<Record<'client' | 'primary' | 'secondary', Ends>>;
   /** Sees every frame that leaves the proxy towards the client, before the wire damages it. */
   onReleased: (bytes: Buffer, offset: number, length: number) => void = () => {};
+  /** Sees every frame that comes to the proxy from the client, after the wire has damaged it. */
+  onCame: (frame: Buffer) => void = () => {};
 
   constructor(options: NetworkOptions) {
     const { nic, clock, random, faults } = options;
@@ -44,7 +46,10 @@ export class WorldNetwork {
     const near = new LinkNetdev(this.links.client[1], clock);
     const wires = random.fork('wires');
     this.wires = {
-      toProxy: new LossyWire(clock, wires, faults, (frame) => near.send(frame)),
+      toProxy: new LossyWire(clock, wires, faults, (frame) => {
+        this.onCame(frame);
+        near.send(frame);
+      }),
       toClient: new LossyWire(clock, wires, faults, (frame) =>
         this.client.stack.receive(frame, 0, frame.length),
       ),

@@ -118,6 +118,9 @@ export class World {
   proxies = 0;
   /** Sees every frame that leaves the proxy towards a client, before the wire damages it. */
   onReleased: (bytes: Buffer, offset: number, length: number, nic: number) => void = () => {};
+  /** Sees every client frame before the proxy does, and when it reaches a VM. */
+  onCame: (frame: Buffer, nic: number) => void = () => {};
+  onTaken: (bytes: Buffer, offset: number, length: number, seat: Seat, nic: number) => void = () => {};
   readonly #options: WorldOptions;
   readonly #random: SeededRandom;
   readonly #linkRandom: SeededRandom;
@@ -150,6 +153,7 @@ export class World {
         linkDelayMs: options.linkDelayMs ?? LINK_DELAY_MS,
         linkBytesMax: options.linkBytesMax ?? LINK_BYTES_MAX,
       });
+      network.onCame = (frame) => this.onCame(frame, nic);
       network.onReleased = (bytes, offset, length) => this.onReleased(bytes, offset, length, nic);
       return network;
     });
@@ -319,8 +323,13 @@ export class World {
     const instance = ++this.#instances;
     const process = new SimulatedProcess(this.clock, this.transport);
     const { clock, transport } = process;
-    const loses = (): boolean => chance(this.#linkRandom, this.vmLoss[seat]);
-    const netdevs = this.networks.map(({ links }) => new LinkNetdev(links[seat][1], clock, loses));
+    const netdevs = this.networks.map(
+      ({ links }, nic) =>
+        new LinkNetdev(links[seat][1], clock, (bytes, offset, length) => {
+          this.onTaken(bytes, offset, length, seat, nic);
+          return chance(this.#linkRandom, this.vmLoss[seat]);
+        }),
+    );
     const vm: ScriptedVm = new ScriptedVm({
       clock,
       transport,

@@ -6,6 +6,7 @@ import type { World } from '../world.js';
 import { Counts } from './counts.js';
 import { checkCoverage } from './coverage.js';
 import { watchEpochs } from './epochs.js';
+import { watchOrder } from './order.js';
 import { ReleasedFrames } from './released.js';
 import { seats } from './seats.js';
 import type { Fail, Invariant, Violation } from './violation.js';
@@ -31,6 +32,7 @@ export class Watch {
     this.released = new ReleasedFrames(world, this.#fail);
     this.#counts = new Counts(world, this.released);
     this.#unwatch = watchEpochs(world, this.#fail);
+    watchOrder(world, this.#fail);
   }
 
   close(): void {

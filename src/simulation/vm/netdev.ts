@@ -128,18 +128,20 @@ export class StreamNetdev implements NetworkDevice {
   }
 }
 
+type FrameFilter = (bytes: Buffer, offset: number, length: number) => boolean;
+
 /** A VM at one end of a memory link, for a world on a manual clock. */
 export class LinkNetdev implements NetworkDevice {
   readonly #link: MemoryLink;
   readonly #clock: Clock;
-  readonly #loses: () => boolean;
+  readonly #loses: FrameFilter;
   #flushing = false;
   #closed = false;
   #paused = false;
   #stalled = false;
 
   /** @param loses asked for each frame towards the VM: is it lost on the way? */
-  constructor(link: MemoryLink, clock: Clock, loses: () => boolean = () => false) {
+  constructor(link: MemoryLink, clock: Clock, loses: FrameFilter = () => false) {
     this.#link = link;
     this.#clock = clock;
     this.#loses = loses;
@@ -149,7 +151,9 @@ export class LinkNetdev implements NetworkDevice {
     return this.#link.open({
       receive: (batch) => {
         for (let index = 0; index < batch.count; index++) {
-          if (!this.#loses()) receive(batch.slab, batch.offsets[index]!, batch.lengths[index]!);
+          const offset = batch.offsets[index]!;
+          const length = batch.lengths[index]!;
+          if (!this.#loses(batch.slab, offset, length)) receive(batch.slab, offset, length);
         }
       },
       stateChanged: () => {},

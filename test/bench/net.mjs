@@ -1,9 +1,11 @@
 // The whole path over TAPs and packet sockets, in a network namespace of its own: packets per second and CPU time per
 // packet, latency, TCP throughput; beside the same I/O without comparing and a kernel bridge, in turn.
 //
-//   npm run bench [-- --rounds 3 --parts packets,latency,tcp --scale 0.5 --json FILE]
+//   npm run bench [-- --rounds 3 --parts packets,latency,tcp,watched --scale 0.5 --json FILE]
+//   npm run bench -- --parts soak --minutes 10
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { build, Child, driver, measured, ROOT, raise, show, sleep, summary } from './lib/tools.mjs';
@@ -11,7 +13,8 @@ import { build, Child, driver, measured, ROOT, raise, show, sleep, summary } fro
 const { values: options } = parseArgs({
   options: {
     rounds: { type: 'string', default: '3' },
-    parts: { type: 'string', default: 'packets,latency,tcp' },
+    parts: { type: 'string', default: 'packets,latency,tcp,watched' },
+    minutes: { type: 'string', default: '1' },
     scale: { type: 'string', default: '1' },
     json: { type: 'string' },
   },
@@ -35,10 +38,12 @@ const RATES = [2000, 20_000];
 const FLOWS = '16';
 const TCP_SECONDS = 4;
 const PORT = '5001';
+const ADMIN_PORT = '9129';
+const SOAK_SAMPLE_MS = 15_000;
 
 /** Kept names: ip(8) tells which process made a namespace that was left behind. */
 const ns = (label) => `colo-bench-${process.pid}-${label}`;
-const ip = (...words) => execFileSync('ip', words, { stdio: ['ignore', 'pipe', 'inherit'] }).toString();
+const ip = (...words) => execFileSync('ip', words, { stdio: ['ignore', 'pipe', 'pipe'] }).toString();
 const inside = (label, words) => ['ip', 'netns', 'exec', ns(label), ...words];
 
 async function withNamespaces(labels, action) {
@@ -68,6 +73,18 @@ async function untilUp(plane) {
     if (tries === 50) throw new Error('the links did not come up');
     await sleep(100);
   }
+}
+
+async function untilUpIs(name) {
+  for (let tries = 0; tries < 100; tries += 1) {
+    await sleep(100);
+    try {
+      if (/[<,]UP[,>]/.test(ip('-n', ns('host'), 'link', 'show', name))) return;
+    } catch {
+      // not made yet
+    }
+  }
+  throw new Error(`${name} did not come up`);
 }
 
 /** A bridge of the kernel in the proxy's place, with one VM. */
@@ -233,7 +250,104 @@ async function tcpThroughput() {
   return [{ name: 'tcp', ...row }];
 }
 
-const parts = { packets, latency, tcp: tcpThroughput };
+/**
+ * The whole program, one VM's traffic passing, while nobody looks and while somebody looks all the time: 40 requests a
+ * second and the status page open, and 20 reloads a second that each write to the log.
+ */
+async function watchedRun(variant, perSecond) {
+  const directory = mkdtempSync(join(tmpdir(), 'colo-bench-'));
+  try {
+    return await withNamespaces(['host'], async () => {
+      const words = [process.execPath, join(ROOT, 'bin/colo-proxy.js'), 'run', '--name', 'bench'];
+      words.push('--primary-tap', 'tap0', '--secondary-tap', 'tap1', '--runtime-directory', directory);
+      words.push('--http', `127.0.0.1:${ADMIN_PORT}`, '--log-format', 'json');
+      const log = openSync(join(directory, 'log'), 'w');
+      const proxy = new Child(inside('host', measured(...words)), { stdio: ['pipe', log, 'inherit'] });
+      let reader;
+      let reloads;
+      try {
+        await untilUpIs('tap0');
+        raise(proxy.pid);
+        const numbers = [FLOWS, Math.round(perSecond * 5 * SCALE), 512, perSecond].map(String);
+        const places = ['colo0', 'tap0'];
+        const pid = String(proxy.pid);
+        const child = new Child(
+          inside('host', driver(generator, 'out', pid, 'small', ...numbers, ...places)),
+        );
+        await child.line();
+        await sleep(800);
+        if (variant === 'watched') {
+          const file = join(ROOT, 'test/bench/net/reader.mjs');
+          reader = new Child(inside('host', measured(process.execPath, file, ADMIN_PORT, '40')));
+          await reader.line();
+          reloads = setInterval(() => proxy.process.kill('SIGHUP'), 50);
+        }
+        const result = JSON.parse(await child.ask('go'));
+        await child.end();
+        return { ...result, answers: reader === undefined ? 0 : Number(await reader.ask()) };
+      } finally {
+        clearInterval(reloads);
+        await reader?.end();
+        await proxy.kill('SIGTERM');
+        closeSync(log);
+      }
+    });
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function watched() {
+  const rows = [];
+  for (const perSecond of RATES) {
+    const row = await inTurn(['alone', 'watched'], (variant) => watchedRun(variant, perSecond));
+    rows.push({ name: `${perSecond}/s`, ...row });
+    for (const [variant, { p50Us, p99Us, p999Us, maxUs, answers }] of Object.entries(row)) {
+      console.log(
+        `${`${perSecond}/s`.padEnd(8)} ${variant.padEnd(12)} p50 ${show(p50Us, 1)} p99 ${show(p99Us, 1)} p99.9 ${show(p999Us, 1)} worst ${show(maxUs, 0)} us, ${answers.median} answers`,
+      );
+    }
+  }
+  return rows;
+}
+
+/** Full load for minutes: memory must be flat, pauses short. */
+async function soak() {
+  const rows = [];
+  await withNamespaces(['host'], async () => {
+    const plane = await startPlane('compared', 'tap0', 'tap1', '0', true);
+    const endAt = Date.now() + Number(options.minutes) * 60_000;
+    try {
+      const numbers = [FLOWS, 1_000_000_000, 512, 0].map(String);
+      const places = ['colo0', 'tap0', 'tap1'];
+      const child = new Child(
+        inside('host', driver(generator, 'out', String(plane.pid), 'small', ...numbers, ...places)),
+      );
+      await child.line();
+      await untilUp(plane);
+      child.process.stdin.write('go\n');
+      let before = 0;
+      for (let sample = 0; Date.now() < endAt; sample += 1) {
+        const from = performance.now();
+        await sleep(Math.min(SOAK_SAMPLE_MS, endAt - Date.now()));
+        const seen = JSON.parse(await plane.ask());
+        const frames = seen.links.client.framesSent;
+        const kpps = (frames - before) / (performance.now() - from);
+        before = frames;
+        rows.push({ kpps, ...seen });
+        console.log(
+          `${String(sample).padStart(4)}  ${kpps.toFixed(0)} kpps, RSS ${seen.rssMiB.toFixed(0)} MiB, heap ${seen.heapMiB.toFixed(1)} MiB, event-loop delay p99.9 ${seen.delayP999Ms.toFixed(2)} ms, ${seen.gcPauses} collections, longest ${seen.gcPauseMsMax.toFixed(2)} ms, divergences ${seen.divergences}`,
+        );
+      }
+      await child.kill();
+    } finally {
+      await plane.end();
+    }
+  });
+  return rows;
+}
+
+const parts = { packets, latency, tcp: tcpThroughput, watched, soak };
 const results = {};
 for (const part of options.parts.split(',')) results[part] = await parts[part]();
 if (options.json) writeFileSync(options.json, `${JSON.stringify(results, null, 2)}\n`);

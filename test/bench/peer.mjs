@@ -79,9 +79,7 @@ const isSocket = (path) => statSync(path, { throwIfNoEntry: false })?.isSocket()
 async function run(peer, workload, flows, perSecond, packets, window) {
   const directory = mkdtempSync(join(tmpdir(), 'colo-bench-'));
   const [program, ...words] = measured(...PEERS[peer](directory));
-  const child = spawn(program, words, {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
+  const child = spawn(program, words, { stdio: ['ignore', 'ignore', 'inherit'] });
   try {
     await until(() => isSocket(join(directory, 'notify')) && isSocket(join(directory, 'primary_in')));
     raise(child.pid);

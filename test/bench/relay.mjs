@@ -1,87 +1,181 @@
-// Throughput of the migration relay against a plain socat, and what a checkpoint costs through it; each in a process
-// of its own, between a driven primary and a driven secondary. node test/bench/relay.mjs [MiB], after the build.
+// Throughput of the migration relay against a plain socat and against nothing in between, in turns, and what a
+// checkpoint costs through each. Every part is a process of its own.
+// node test/bench/relay.mjs [MiB] [--tcp] [--runs N] [--json FILE], after the build.
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parseArgs } from 'node:util';
 import { Relay } from '../../dist/checkpoint/relay.js';
 import { upstreamDialect } from '../../dist/protocol/dialect-upstream.js';
 import { DrivenPrimary, DrivenSecondary } from '../../dist/protocol/drive.js';
+import { showAddress } from '../../dist/system/channel.js';
 import { realClock } from '../../dist/system/clock.js';
-import { socketTransport } from '../../dist/system/socket-channel.js';
+import { streamTransport } from '../../dist/system/stream-channel.js';
 
-const RUNS = 3;
+const MIB = 1024 * 1024;
 const CHECKPOINTS = 200;
+const CHUNK_BYTES = 256 * 1024;
+/** How every migration stream begins, and what a secondary says when it has loaded it. */
+const MAGIC = Buffer.from('5145564d00000003', 'hex');
+const READY = Buffer.alloc(4);
 const driven = { dialect: upstreamDialect, clock: realClock, waitMsMax: 60_000 };
 
-const role = process.argv[2];
-if (role === 'relay') await relay(process.argv[3], process.argv[4]);
-else if (role === 'secondary') await secondary(process.argv[3]);
-else await measure(Number(role ?? 1024) * 1024 * 1024);
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { tcp: { type: 'boolean' }, runs: { type: 'string' }, json: { type: 'string' } },
+});
+const [role, ...words] = positionals;
+const given = words.map((word) => JSON.parse(word));
+if (role === 'relay') await relay(...given);
+else if (role === 'sink') await sink(...given);
+else if (role === 'secondary') await secondary(...given);
+else await measure(Number(role ?? 2048) * MIB, Number(values.runs ?? 3));
+
+function tell(address) {
+  process.send({ address });
+}
 
 async function relay(listen, connect) {
-  const relay = new Relay({
-    listen: { unix: listen },
-    connect: { unix: connect },
+  const made = new Relay({
+    listen,
+    connect,
     clock: realClock,
     dialect: upstreamDialect,
     onWord: () => undefined,
     onChannel: () => undefined,
     onViolation: (error) => console.error(error.message),
   });
-  await relay.start();
+  await made.start();
+  tell(made.address);
+}
+
+/** Takes `bytes`, then says READY. */
+async function sink(listen, bytes) {
+  const server = await streamTransport.listen(listen, (channel) => {
+    let got = 0;
+    channel.attach({
+      data: (chunk) => {
+        got += chunk.length;
+        if (got === bytes) channel.write(READY);
+      },
+      borrows: () => true,
+      ended: () => channel.end(),
+      drained: () => undefined,
+      closed: () => undefined,
+    });
+  });
+  tell(server.address);
 }
 
 async function secondary(listen) {
-  await socketTransport.listen({ unix: listen }, (channel) => {
+  const server = await streamTransport.listen(listen, (channel) => {
     new DrivenSecondary({ ...driven, channel }).serve().catch(() => undefined);
   });
+  tell(server.address);
 }
 
-async function measure(bytes) {
+async function measure(bytes, runs) {
   const folder = mkdtempSync(join(tmpdir(), 'colo-bench-'));
   const children = [];
-  const start = async (socket, command, ...words) => {
-    children.push(spawn(command, words, { stdio: 'inherit' }));
-    while (!existsSync(socket)) await new Promise((resolve) => setTimeout(resolve, 10));
+  let ports = 20_000 + (process.pid % 20_000);
+  const fresh = () =>
+    values.tcp ? { tcp: '127.0.0.1', port: ports++ } : { unix: join(folder, `${children.length}`) };
+  const start = async (...what) => {
+    const args = what.map((word) => (typeof word === 'string' ? word : JSON.stringify(word)));
+    const child = spawn(process.execPath, [process.argv[1], ...args], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    });
+    children.push(child);
+    return new Promise((resolve) => child.once('message', ({ address }) => resolve(address)));
   };
-  const path = (name) => join(folder, name);
-  const self = process.argv[1];
-  try {
-    await start(path('s'), process.execPath, self, 'secondary', path('s'));
-    await start(path('relay'), process.execPath, self, 'relay', path('relay'), path('s'));
-    await start(
-      path('socat'),
-      'socat',
-      '-b',
-      '262144',
-      `UNIX-LISTEN:${path('socat')},fork`,
-      `UNIX-CONNECT:${path('s')}`,
-    );
-    for (let run = 0; run < RUNS; run++) {
-      const figures = [];
-      for (const name of ['s', 'socat', 'relay']) figures.push(await one(path(name), bytes));
-      const [direct, socat, ours] = figures;
-      const text = ({ mibPerSecond, pauseMs }) =>
-        `${mibPerSecond.toFixed(0)} MiB/s, checkpoint ${pauseMs.toFixed(2)} ms`;
-      console.log(`direct: ${text(direct)}; socat: ${text(socat)}; relay: ${text(ours)}`);
+  const socat = async (to) => {
+    const at = fresh();
+    const listen = values.tcp
+      ? `TCP-LISTEN:${at.port},fork,reuseaddr,nodelay`
+      : `UNIX-LISTEN:${at.unix},fork`;
+    const connect = values.tcp ? `TCP:${to.tcp}:${to.port},nodelay` : `UNIX-CONNECT:${to.unix}`;
+    children.push(spawn('socat', ['-b', `${CHUNK_BYTES}`, listen, connect], { stdio: 'inherit' }));
+    for (;;) {
+      try {
+        const probe = await streamTransport.connect(at);
+        probe.destroy();
+        return at;
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
     }
+  };
+  const result = { over: values.tcp ? 'tcp' : 'unix', mib: bytes / MIB, runs: [] };
+  try {
+    const paths = {};
+    for (const [kind, far] of [
+      ['bulk', await start('sink', fresh(), String(bytes))],
+      ['words', await start('secondary', fresh())],
+    ]) {
+      paths[kind] = { direct: far, socat: await socat(far), relay: await start('relay', fresh(), far) };
+    }
+    for (let run = 0; run < runs; run++) {
+      const figures = {};
+      // In turns, and another one first each time: a machine that is busy for a while is so for all.
+      const names = Object.keys(paths.bulk);
+      for (const name of [...names.slice(run % 3), ...names.slice(0, run % 3)]) {
+        const mibPerSecond = await bulk(paths.bulk[name], bytes);
+        figures[name] = { mibPerSecond, checkpointMs: await checkpoints(paths.words[name]) };
+      }
+      figures.share = figures.relay.mibPerSecond / figures.socat.mibPerSecond;
+      result.runs.push(figures);
+      const text = names.map(
+        (name) =>
+          `${name} ${figures[name].mibPerSecond.toFixed(0)} MiB/s, checkpoint ${figures[name].checkpointMs.toFixed(2)} ms`,
+      );
+      console.log(`${result.over}: ${text.join('; ')}; relay is ${figures.share.toFixed(2)} of socat`);
+    }
+    const shares = result.runs.map(({ share }) => share).sort((a, b) => a - b);
+    result.shareMedian = shares[shares.length >> 1];
+    console.log(`${result.over}: median ${result.shareMedian.toFixed(2)} of socat`);
+    if (values.json !== undefined) writeFileSync(values.json, JSON.stringify(result, null, 2));
   } finally {
     for (const child of children) child.kill();
     rmSync(folder, { recursive: true });
   }
 }
 
-/** The bulk of one big state, then the median whole checkpoint with almost none. */
-async function one(socket, bytes) {
-  const primary = new DrivenPrimary({ ...driven, channel: await socketTransport.connect({ unix: socket }) });
+/** A migration stream of `bytes` until READY comes back, in MiB/s. */
+async function bulk(address, bytes) {
+  const channel = await streamTransport.connect(address);
+  const zeros = Buffer.alloc(CHUNK_BYTES);
+  return new Promise((resolve, reject) => {
+    const fromMs = performance.now();
+    let left = bytes - MAGIC.length;
+    const more = () => {
+      while (left > 0) {
+        const chunk = left < CHUNK_BYTES ? zeros.subarray(0, left) : zeros;
+        left -= chunk.length;
+        if (!channel.write(chunk)) return;
+      }
+    };
+    channel.attach({
+      data: () => {
+        resolve(bytes / MIB / ((performance.now() - fromMs) / 1000));
+        channel.destroy();
+      },
+      ended: () => undefined,
+      drained: more,
+      closed: () => reject(new Error(`${showAddress(address)} was closed early`)),
+    });
+    if (channel.write(MAGIC)) more();
+  });
+}
+
+/** The median whole checkpoint with almost no state, in milliseconds. */
+async function checkpoints(address) {
+  const primary = new DrivenPrimary({ ...driven, channel: await streamTransport.connect(address) });
   await primary.migrate(1_000_000);
-  const { pauseMs } = await primary.checkpoint({ ramBytes: bytes, deviceBytes: 1000 });
-  const small = [];
+  const wholeMs = [];
   for (let index = 0; index < CHECKPOINTS; index++) {
-    small.push((await primary.checkpoint({ ramBytes: 1000, deviceBytes: 1000 })).wholeMs);
+    wholeMs.push((await primary.checkpoint({ ramBytes: 1000, deviceBytes: 1000 })).wholeMs);
   }
   primary.close();
-  small.sort((a, b) => a - b);
-  return { mibPerSecond: bytes / 1024 / 1024 / (pauseMs / 1000), pauseMs: small[CHECKPOINTS >> 1] };
+  return wholeMs.sort((a, b) => a - b)[CHECKPOINTS >> 1];
 }

@@ -12,7 +12,7 @@ import { FlowTable } from '../../dist/flow/flow-table.js';
 import { buildTcp } from '../../dist/wire/build.js';
 import { FrameView, TcpFlag } from '../../dist/wire/frame-view.js';
 import { parseFrame } from '../../dist/wire/parse.js';
-import { above } from './lib/tools.mjs';
+import { raise } from './lib/tools.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -209,7 +209,7 @@ function churnPart() {
 /** Each figure in a process of its own: what one leaves in the heap and in the caches is not another's. */
 function inOwnProcess(one) {
   const self = fileURLToPath(import.meta.url);
-  const [program, ...words] = above(process.execPath, self, '--one', one);
+  const [program, ...words] = [process.execPath, self, '--one', one];
   const { stdout, status } = spawnSync(program, words, {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
@@ -254,6 +254,7 @@ const PARTS = {
 };
 
 if (options.one !== undefined) {
+  raise(process.pid);
   const [part, count] = options.one.split(':');
   const measure = {
     flows: () => flowsPart(Number(count)),

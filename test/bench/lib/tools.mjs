@@ -10,12 +10,9 @@ const isRoot = process.getuid() === 0;
 
 /** In front of what is measured, and of what drives it. */
 export const measured = (...words) => ['taskset', '-c', '1', ...words];
-export const driver = (...words) => above('taskset', '-c', '0', ...words);
+export const driver = (...words) => [...(isRoot ? ['chrt', '-r', '10'] : []), 'taskset', '-c', '0', ...words];
 
-/** Above whatever else the machine is doing. */
-export const above = (...words) => (isRoot ? ['chrt', '-r', '10', ...words] : words);
-
-/** Puts what is measured, once it runs, above whatever else the machine is doing. Needs root. */
+/** Puts a process that has started, with all its threads, above whatever else the machine is doing. Needs root. */
 export function raise(pid) {
   if (isRoot) spawnSync('chrt', ['-a', '-r', '-p', '10', String(pid)], { stdio: 'ignore' });
 }
@@ -47,6 +44,7 @@ export class Child {
         resolve(code);
       });
     });
+    if (this.process.stdout === null) return;
     createInterface({ input: this.process.stdout }).on('line', (line) => {
       const waiting = this.#waiting.shift();
       if (waiting) waiting.resolve(line);

@@ -27,6 +27,9 @@
 #define BATCH 64
 #define STALL_NS 1000000000LL  // what is still out after this is lost
 #define SAMPLES_MAX 4000000
+// At a fixed rate: rest, so that the kernel does not throttle what spins at real-time priority (sched(7)).
+#define REST_EVERY_NS 850000000LL
+#define REST_US 100000
 #define SEGMENT_BYTES 1448
 #define WARM_PACKETS 300000
 #define WARM_BYTES 400000000LL
@@ -36,6 +39,7 @@ static uint8_t frame[SLOT_BYTES], inbox[BATCH][SLOT_BYTES];
 static int *samples_us10;
 static size_t sample_count;
 static int measuring, is_paced, is_mirror;
+static int64_t measured_from;
 static int64_t refused;  // the interface's queue was full: sent again
 
 static int open_tap(const char *name) {
@@ -108,7 +112,8 @@ static void note(const uint8_t *bytes) {
   if (!measuring || !is_paced || sample_count == SAMPLES_MAX) return;
   int64_t stamp;
   memcpy(&stamp, bytes + VNET_BYTES + (work->is_udp ? HEADERS_UDP : HEADERS_TCP), 8);
-  samples_us10[sample_count++] = (int)((now_ns() - stamp) / 100);
+  const int64_t now = now_ns();
+  if (stamp >= measured_from && stamp <= now) samples_us10[sample_count++] = (int)((now - stamp) / 100);
 }
 
 static int pull_client(void) {
@@ -166,18 +171,21 @@ int main(int count, char **words) {
 
   const int64_t interval = is_paced ? (int64_t)(1e9 / per_second) : 0;
   int64_t sent = 0, arrived = 0, lost = 0, begin = 0, begin_cpu = 0, begin_arrived = 0;
-  int64_t ends[2] = {0, 0}, last_progress = now_ns(), due = now_ns();
+  int64_t ends[2] = {0, 0}, last_progress = now_ns(), due = now_ns(), rest_at = due;
   while (sent < packets || arrived + lost < sent) {
     if (!measuring && arrived + lost >= warm) {
       measuring = 1;
-      due = now_ns();
-      begin = now_ns();
+      due = begin = measured_from = now_ns();
       begin_cpu = cpu_ns(pid);
       begin_arrived = arrived;
     }
     const int64_t now = now_ns();
     if (is_paced && sent >= warm) {
-      if (measuring && sent < packets && now >= due) {
+      if (now > rest_at && arrived + lost == sent) {
+        usleep(REST_US);
+        due = now_ns();
+        rest_at = due + REST_EVERY_NS;
+      } else if (measuring && sent < packets && now >= due) {
         send_packet(sent++, now);
         due += interval;
         if (now - due > 1000000) due = now;

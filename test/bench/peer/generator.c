@@ -28,6 +28,9 @@
 #define STALL_NS 4000000000LL  // longer than QEMU's compare_timeout and scan: what is still out is lost
 #define QUIET_NS 300000LL
 #define SAMPLES_MAX 4000000
+// At a fixed rate: rest, so that the kernel does not throttle what spins at real-time priority (sched(7)).
+#define REST_EVERY_NS 850000000LL
+#define REST_US 100000
 #define WARM_PACKETS 300000
 #define WARM_BYTES 400000000LL
 
@@ -197,7 +200,7 @@ int main(int count, char **words) {
   int64_t sent = 0, outstanding = 0, out_total = 0, lost = 0, checkpoints = 0;
   int64_t begin = 0, begin_cpu = 0, begin_out = 0, last_progress = now_ns(), asked_at = 0, quiet_since = 0;
   const int64_t interval = is_paced ? (int64_t)(1e9 / per_second) : 0;
-  int64_t due = now_ns();
+  int64_t due = now_ns(), rest_at = due;
   while (sent < packets || outstanding > 0) {
     if (!measuring && out_total + lost >= warm) {
       measuring = 1;
@@ -211,7 +214,11 @@ int main(int count, char **words) {
       primary.start = primary.end = secondary.start = secondary.end = 0;
       if (is_paced && sent >= warm) {
         const int64_t now = now_ns();
-        if (measuring && now >= due) {
+        if (now > rest_at && outstanding == 0) {
+          usleep(REST_US);
+          due = now_ns();
+          rest_at = due + REST_EVERY_NS;
+        } else if (measuring && now >= due) {
           add_packet(&primary, &secondary, sent++, now);
           outstanding++;
           due += interval;

@@ -184,6 +184,8 @@ export interface StreamPort extends Port {
    * taken, which may end inside a piece; 0 when the kernel takes nothing now.
    */
   writev(slab: Uint8Array, offsets: Int32Array, lengths: Int32Array, first: number, count: number): number;
+  /** The peer is told that no more comes (shutdown of the writing half); it may still send. ENOTCONN: it is gone. */
+  finish(): void;
   /**
    * SIOCOUTQ: 0 exactly when the peer has read everything (unix socket; for TCP: its kernel has acknowledged
    * everything). Other values count memory on unix sockets, not bytes.

@@ -30,7 +30,7 @@ import { type Address, parseAddress } from './system/channel.js';
 import { realClock } from './system/clock.js';
 import type { Log } from './system/log.js';
 import { makeRuntimeDirectory } from './system/runtime-directory.js';
-import { socketTransport } from './system/socket-channel.js';
+import { streamTransport } from './system/stream-channel.js';
 
 export interface RunningProxy {
   status(): PairStatus;
@@ -88,7 +88,7 @@ export async function startProxy(config: Config, options: { log: Log }): Promise
     },
     ...disksOf(config),
     dialect: dialectChoice(config.checkpoint.dialect),
-    transport: socketTransport,
+    transport: streamTransport,
     clock: realClock,
     log,
     limits: {

@@ -31,6 +31,7 @@ class Stream final : public Port {
   static napi_value Read(napi_env env, napi_callback_info info);
   static napi_value Write(napi_env env, napi_callback_info info);
   static napi_value WriteVector(napi_env env, napi_callback_info info);
+  static napi_value Finish(napi_env env, napi_callback_info info);
   static napi_value UnsentBytes(napi_env env, napi_callback_info info);
   static napi_value UnreadBytes(napi_env env, napi_callback_info info);
 
@@ -118,6 +119,15 @@ napi_value Stream::WriteVector(napi_env env, napi_callback_info info) {
   return stream->Send(env, pieces);
 }
 
+// finish()
+napi_value Stream::Finish(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  auto* stream = PortFrom<Stream>(call);
+  if (stream == nullptr) return nullptr;
+  if (shutdown(stream->fd(), SHUT_WR) < 0) return ThrowErrno(env, errno, "shutdown");
+  return Undefined(env);
+}
+
 napi_value Stream::Query(napi_env env, napi_callback_info info, unsigned long request, const char* name) {
   Call call(env, info);
   auto* stream = PortFrom<Stream>(call);
@@ -141,6 +151,7 @@ napi_value AdoptStream(napi_env env, napi_callback_info info) {
   static const Method methods[] = {{"read", Stream::Read},
                                    {"write", Stream::Write},
                                    {"writev", Stream::WriteVector},
+                                   {"finish", Stream::Finish},
                                    {"unsentBytes", Stream::UnsentBytes},
                                    {"unreadBytes", Stream::UnreadBytes}};
   Call call(env, info);

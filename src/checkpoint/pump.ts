@@ -56,6 +56,13 @@ export class Pump {
     this.#parser = parser;
   }
 
+  /** What comes now is opaque and leaves as it is, at once: it may lie in the source's own buffer. */
+  get borrows(): boolean {
+    const parser = this.#parser;
+    const isOpaque = parser === undefined || (parser.isOpaque && parser.pendingBytes === 0);
+    return isOpaque && !this.#holding && this.#sink.sendsAtOnce === true;
+  }
+
   data(chunk: Buffer): void {
     if (this.#stopped) return;
     this.bytes += chunk.length;

@@ -19,7 +19,7 @@ import {
   type Transport,
 } from '../system/channel.js';
 import type { Timer } from '../system/clock.js';
-import { socketTransport } from '../system/socket-channel.js';
+import { streamTransport } from '../system/stream-channel.js';
 import type { WordItem } from './pump.js';
 import {
   DEFAULT_RELAY_LIMITS,
@@ -74,7 +74,7 @@ export class Relay {
   constructor(options: RelayOptions) {
     this.#options = options;
     this.#limits = { ...DEFAULT_RELAY_LIMITS, ...options.limits };
-    this.#transport = options.transport ?? socketTransport;
+    this.#transport = options.transport ?? streamTransport;
     this.#dialect = options.dialect === 'auto' ? 'auto' : options.dialect.name;
   }
 

@@ -119,6 +119,7 @@ export class RelayedConnection {
         if (side === 'secondary' && !this.#isControl && !this.#events.secondarySpoke(this)) return;
         outgoing.data(chunk);
       },
+      borrows: () => outgoing.borrows,
       ended: () => outgoing.sourceEnded(),
       drained: () => incoming.sinkDrained(),
       closed: (error) => {

@@ -29,6 +29,7 @@ export class StartedChannel implements DuplexChannel {
     });
     inner.attach({
       data: (chunk) => (this.#handler === undefined ? this.#look(chunk) : this.#handler.data(chunk)),
+      borrows: () => this.#handler?.borrows?.() === true,
       ended: () => {
         this.#ended = true;
         this.#settle('closed');
@@ -53,6 +54,10 @@ export class StartedChannel implements DuplexChannel {
       if (this.#ended) handler.ended();
       if (this.#closed !== undefined) handler.closed(this.#closed.error);
     });
+  }
+
+  get sendsAtOnce(): boolean {
+    return this.#inner.sendsAtOnce === true;
   }
 
   write(chunk: Uint8Array): boolean {

@@ -16,7 +16,7 @@ import { Stage, stageSockets } from '../simulation/stage.js';
 import { allRight, Story, summaryTable } from '../simulation/story.js';
 import { realClock } from '../system/clock.js';
 import type { Log } from '../system/log.js';
-import { socketTransport } from '../system/socket-channel.js';
+import { streamTransport } from '../system/stream-channel.js';
 import { productVersion } from './version.js';
 
 export interface DemoOptions {
@@ -119,7 +119,7 @@ class Demo {
       directory,
       seed: randomInt(2 ** 31),
       clock: this.#clock,
-      transport: socketTransport,
+      transport: streamTransport,
       tcp: { segmentJitter: 0.05 },
       services: { thinkMs: 0, thinkJitterMs: 1 },
     });

@@ -140,6 +140,11 @@ abstract class WordParser {
     return this.queue.length;
   }
 
+  /** No word can come now, whatever the bytes. */
+  get isOpaque(): boolean {
+    return false;
+  }
+
   push(chunk: Buffer): void {
     this.queue.push(chunk);
   }
@@ -215,9 +220,13 @@ export class PrimaryWords extends WordParser {
     super(channel, 'primary-to-secondary');
   }
 
+  override get isOpaque(): boolean {
+    const { state } = this.channel;
+    return state === 'starting' || state === 'sending';
+  }
+
   protected override parse(): ProtocolItem | undefined {
-    const state = this.channel.state;
-    if (state === 'starting' || state === 'sending') {
+    if (this.isOpaque) {
       const bytes = this.queue.takeSome(Number.MAX_SAFE_INTEGER);
       return bytes && { kind: 'opaque', bytes };
     }

@@ -22,8 +22,13 @@ export function parseAddress(text: string): Address | undefined {
 }
 
 export interface ChannelHandler {
-  /** Bytes arrived; the chunk belongs to the receiver and is never reused. */
+  /** Bytes arrived; the chunk belongs to the receiver and is never reused, unless `borrows` said true. */
   data(chunk: Buffer): void;
+  /**
+   * Asked before a read. True: the next chunk may lie in the channel's own buffer. It is only written to a channel that
+   * `sendsAtOnce`, and when that says stop, this one is paused until it has drained. Absent: never.
+   */
+  borrows?(): boolean;
   /** The peer sends no more; it may still read. */
   ended(): void;
   /** After a `write` that returned false: there is room again. */
@@ -37,6 +42,8 @@ export interface DuplexChannel {
   attach(handler: ChannelHandler): void;
   /** Queues bytes (kept by reference, not to be changed). False: stop until `drained`. */
   write(chunk: Uint8Array): boolean;
+  /** After a `write` that returned true, or after `drained`, nothing is queued here: the bytes are the kernel's. */
+  readonly sendsAtOnce?: boolean;
   /** Sends what is queued, then says that no more will come. */
   end(): void;
   pause(): void;

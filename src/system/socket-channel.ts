@@ -1,7 +1,9 @@
-/** Channels over unix and TCP sockets. */
+/**
+ * Channels over unix and TCP sockets, for words and lines: what a monitor says. Needs no addon. For bulk see
+ * stream-channel.ts.
+ */
 import { chmod, chown, lstat, unlink } from 'node:fs/promises';
-import { createServer, connect as netConnect, type Server, Socket } from 'node:net';
-import { acknowledgeAtOnce } from '../../native/index.js';
+import { createServer, connect as netConnect, type Server, type Socket } from 'node:net';
 import { groupId } from './accounts.js';
 import type {
   Address,
@@ -20,7 +22,7 @@ class SocketChannel implements DuplexChannel {
 
   constructor(socket: Socket) {
     this.#socket = socket;
-    socket.setNoDelay(true); // a checkpoint is a ping-pong of 4-byte words: Nagle would cost 40 ms each
+    socket.setNoDelay(true);
     socket.pause();
     socket.on('error', (error) => {
       this.#error = error;
@@ -38,12 +40,7 @@ class SocketChannel implements DuplexChannel {
       queueMicrotask(() => handler.closed(this.#error));
       return;
     }
-    const fd = tcpDescriptor(socket);
-    socket.on('data', (chunk: Buffer) => {
-      // QEMU leaves Nagle's algorithm on: its next small word waits until this one is acknowledged.
-      if (fd !== undefined) acknowledge(socket, fd);
-      handler.data(chunk);
-    });
+    socket.on('data', (chunk: Buffer) => handler.data(chunk));
     socket.on('end', () => handler.ended());
     socket.on('drain', () => handler.drained());
     socket.resume();
@@ -69,43 +66,17 @@ class SocketChannel implements DuplexChannel {
   destroy(): void {
     this.#socket.destroy();
   }
-
-  get descriptor(): number {
-    const socket = this.#socket;
-    const isBusy = socket.readableLength > 0 || socket.writableLength > 0 || socket.readableEnded;
-    return this.#closed || isBusy ? -1 : descriptorOf(socket);
-  }
-}
-
-/** Node has no public way to it. */
-function descriptorOf(socket: Socket): number {
-  return (socket as unknown as { _handle?: { fd?: number } })._handle?.fd ?? -1;
-}
-
-/** The descriptor of a TCP socket; undefined for a unix one. */
-function tcpDescriptor(socket: Socket): number | undefined {
-  const fd = socket.remotePort === undefined ? -1 : descriptorOf(socket);
-  return fd >= 0 ? fd : undefined;
-}
-
-/** The kernel leaves the quick mode by itself, so after every read. Only speed is lost when it cannot be had. */
-function acknowledge(socket: Socket, fd: number): void {
-  if (socket.destroyed) return;
-  try {
-    acknowledgeAtOnce(fd);
-  } catch {
-    // the connection is broken, which its own events tell
-  }
 }
 
 function socketOptions(address: Address): { path: string } | { host: string; port: number } {
   return 'unix' in address ? { path: address.unix } : { host: address.tcp, port: address.port };
 }
 
-function connectSocket(address: Address, signal?: AbortSignal): Promise<DuplexChannel> {
+function connectSocket(address: Address, wrap: Wrap, signal?: AbortSignal): Promise<DuplexChannel> {
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted();
     const socket = netConnect({ ...socketOptions(address), allowHalfOpen: true });
+    socket.pause();
     const aborted = (): void => {
       socket.destroy();
       reject(signal!.reason);
@@ -119,7 +90,12 @@ function connectSocket(address: Address, signal?: AbortSignal): Promise<DuplexCh
     socket.once('connect', () => {
       signal?.removeEventListener('abort', aborted);
       socket.off('error', failed);
-      resolve(new SocketChannel(socket));
+      try {
+        resolve(wrap(socket));
+      } catch (error) {
+        socket.destroy();
+        reject(error);
+      }
     });
   });
 }
@@ -157,14 +133,19 @@ function opened(server: Server, address: Address): Promise<void> {
 
 async function listenSocket(
   address: Address,
+  wrap: Wrap,
   accept: (channel: DuplexChannel) => void,
   options: ListenOptions = {},
 ): Promise<ChannelServer> {
   const gid = options.group === undefined ? undefined : groupId(options.group);
   if ('unix' in address) await removeStaleSocketFile(address.unix);
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) =>
-    accept(new SocketChannel(socket)),
-  );
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
+    try {
+      accept(wrap(socket));
+    } catch {
+      socket.destroy(); // it broke before it was looked at, or descriptors are used up
+    }
+  });
   await opened(server, address);
   // A failed accept (descriptors used up) concerns one connection; the server goes on.
   server.on('error', () => undefined);
@@ -188,12 +169,14 @@ async function listenSocket(
   return { address: 'unix' in address ? address : { tcp: address.tcp, port }, close };
 }
 
-function adoptSocket(fd: number): DuplexChannel {
-  return new SocketChannel(new Socket({ fd, allowHalfOpen: true, readable: true, writable: true }));
+/** Makes a channel of a connected socket that is paused and of which nothing has been read. */
+export type Wrap = (socket: Socket) => DuplexChannel;
+
+export function socketTransportOf(wrap: Wrap): Transport {
+  return {
+    connect: (address, signal) => connectSocket(address, wrap, signal),
+    listen: (address, accept, options) => listenSocket(address, wrap, accept, options),
+  };
 }
 
-export const socketTransport: Transport = {
-  connect: connectSocket,
-  listen: listenSocket,
-  adopt: adoptSocket,
-};
+export const socketTransport: Transport = socketTransportOf((socket) => new SocketChannel(socket));

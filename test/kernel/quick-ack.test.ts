@@ -1,7 +1,7 @@
 /** Two small words in a row from a peer with Nagle's algorithm: the second waits for our acknowledgement of the first. */
 import { type AddressInfo, createServer, connect as netConnect, type Socket } from 'node:net';
 import { expect, it } from 'vitest';
-import { socketTransport } from '../../src/system/socket-channel.js';
+import { streamTransport } from '../../src/system/stream-channel.js';
 
 const ROUNDS = 12;
 
@@ -56,7 +56,7 @@ it('a channel acknowledges at once, a plain socket after the delay', async () =>
   );
   plain.destroy();
 
-  const channel = await socketTransport.connect({ tcp: '127.0.0.1', port: talker.port });
+  const channel = await streamTransport.connect({ tcp: '127.0.0.1', port: talker.port });
   const channelMs = await rounds(
     () => channel.write(Buffer.from('x')),
     (got) =>

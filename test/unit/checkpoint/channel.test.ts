@@ -10,6 +10,7 @@ import {
 import { realClock } from '../../../src/system/clock.js';
 import { MemoryTransport } from '../../../src/system/memory-channel.js';
 import { socketTransport } from '../../../src/system/socket-channel.js';
+import { streamTransport } from '../../../src/system/stream-channel.js';
 import { ScriptedPeer, until } from './scripted-peer.js';
 
 let folder: string;
@@ -30,6 +31,8 @@ afterEach(async () => {
 const kinds: Array<[string, () => Transport, () => Address]> = [
   ['unix sockets', () => socketTransport, () => ({ unix: `${folder}/a.sock` })],
   ['TCP sockets', () => socketTransport, () => ({ tcp: '127.0.0.1', port: 0 })],
+  ['unix streams', () => streamTransport, () => ({ unix: `${folder}/a.sock` })],
+  ['TCP streams', () => streamTransport, () => ({ tcp: '127.0.0.1', port: 0 })],
   ['memory', () => new MemoryTransport(realClock), () => ({ unix: '/in-memory' })],
 ];
 

@@ -12,7 +12,7 @@ import type { Address, ChannelServer, DuplexChannel } from '../../../src/system/
 import { realClock } from '../../../src/system/clock.js';
 import { ManualClock } from '../../../src/system/manual-clock.js';
 import { memoryChannelPair } from '../../../src/system/memory-channel.js';
-import { socketTransport } from '../../../src/system/socket-channel.js';
+import { streamTransport } from '../../../src/system/stream-channel.js';
 import { run } from './scripted-peer.js';
 
 let folder: string;
@@ -42,7 +42,7 @@ async function driven(
   const common = { dialect, clock: realClock, waitMsMax: 20_000 };
   let secondary: DrivenSecondary;
   let served: Promise<string> = Promise.resolve('never');
-  server = await socketTransport.listen(address('s'), (channel: DuplexChannel) => {
+  server = await streamTransport.listen(address('s'), (channel: DuplexChannel) => {
     secondary = new DrivenSecondary({ ...common, channel });
     served = secondary.serve().then(
       () => 'guest shut down',
@@ -60,7 +60,7 @@ async function driven(
     onViolation: (error) => events.push(error.message),
   });
   await relay.start();
-  const primary = new DrivenPrimary({ ...common, channel: await socketTransport.connect(relay.address) });
+  const primary = new DrivenPrimary({ ...common, channel: await streamTransport.connect(relay.address) });
   return { primary, secondary: () => secondary, served: () => served };
 }
 

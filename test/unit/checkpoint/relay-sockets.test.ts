@@ -7,7 +7,7 @@ import { Relay, type RelayOptions } from '../../../src/checkpoint/relay.js';
 import { upstreamDialect } from '../../../src/protocol/dialect-upstream.js';
 import type { Address, ChannelServer } from '../../../src/system/channel.js';
 import { realClock } from '../../../src/system/clock.js';
-import { socketTransport } from '../../../src/system/socket-channel.js';
+import { streamTransport } from '../../../src/system/stream-channel.js';
 import { ScriptedPeer, until } from './scripted-peer.js';
 
 let folder: string;
@@ -34,7 +34,7 @@ afterEach(async () => {
 async function startRelay(kind: 'unix' | 'tcp', options: Partial<RelayOptions> = {}): Promise<Relay> {
   const address = (name: string): Address =>
     kind === 'unix' ? { unix: join(folder, name) } : { tcp: '127.0.0.1', port: 0 };
-  const server = await socketTransport.listen(address('incoming.sock'), (channel) =>
+  const server = await streamTransport.listen(address('incoming.sock'), (channel) =>
     secondaries.push(new ScriptedPeer(channel)),
   );
   servers.push(server);
@@ -55,7 +55,7 @@ async function startRelay(kind: 'unix' | 'tcp', options: Partial<RelayOptions> =
 
 async function connect(relay: Relay): Promise<[ScriptedPeer, ScriptedPeer]> {
   const before = secondaries.length;
-  const primary = new ScriptedPeer(await socketTransport.connect(relay.address));
+  const primary = new ScriptedPeer(await streamTransport.connect(relay.address));
   primary.channel.write(Buffer.from('QEVM'));
   await until(() => secondaries.length > before && secondaries.at(-1)!.take() === '5145564d');
   return [primary, secondaries.at(-1)!];
@@ -116,6 +116,24 @@ describe.each(['unix', 'tcp'] as const)('over %s sockets', (kind) => {
     expect(relay.counters.primaryBytes).toBeLessThan(flood.length / 2);
     secondary.channel.resume();
     await until(() => sent && secondary.length === flood.length);
+  });
+
+  it('changes no byte for a secondary that reads by fits and starts', async () => {
+    const relay = await startRelay(kind);
+    const [primary, secondary] = await connect(relay);
+    const flood = randomBytes(24 * 1024 * 1024 + 5);
+    let sent = false;
+    void primary.send(flood, 300_007).then(() => {
+      sent = true;
+    });
+    while (!sent) {
+      secondary.channel.pause();
+      await new Promise((resolve) => setTimeout(resolve, 3));
+      secondary.channel.resume();
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    await until(() => secondary.length === flood.length);
+    expect(sha256(secondary.bytes)).toBe(sha256(flood));
   });
 
   it('survives garbage and a peer that comes and goes', async () => {

@@ -9,6 +9,10 @@ if (existsSync(entry)) {
     env: process.env,
     out: (text) => process.stdout.write(text),
     err: (text) => process.stderr.write(text),
+    confine: async () => {
+      const { confineProcess } = await import('../dist/system/confine.js');
+      confineProcess(process.argv);
+    },
   });
   process.exit(exitCode);
 } else {

@@ -11,6 +11,7 @@
       "sources": [
         "src/addon.cc",
         "src/call.cc",
+        "src/confine.cc",
         "src/errors.cc",
         "src/frame_port.cc",
         "src/kernels.cc",

@@ -242,6 +242,13 @@ export function sum16(buffer: Uint8Array, offset: number, length: number, initia
 export function notifySystemd(socketPath: string, text: string): void;
 
 /**
+ * Becomes another program (execve(2)) that has, and can ever get, no capabilities but the kept ones: bit n of the 64 is
+ * capability n (linux/capability.h). `words`: program and arguments; environment and standard streams stay. Returns only
+ * by throwing.
+ */
+export function executeConfined(keptLow: number, keptHigh: number, words: readonly string[]): never;
+
+/**
  * TCP_QUICKACK: what has arrived on this TCP socket is acknowledged now, not up to 40 ms later. The kernel goes
  * back to delaying by itself: to be called again after every read. EBADF, ENOTSOCK, EOPNOTSUPP (not TCP).
  */

@@ -35,4 +35,5 @@ export const openNetlink = exported('openNetlink');
 export const firstDifference = exported('firstDifference');
 export const sum16 = exported('sum16');
 export const notifySystemd = exported('notifySystemd');
+export const executeConfined = exported('executeConfined');
 export const acknowledgeAtOnce = exported('acknowledgeAtOnce');

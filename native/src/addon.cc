@@ -19,6 +19,7 @@ NAPI_MODULE_INIT() {
       {"firstDifference", colo::FirstDifference},
       {"sum16", colo::Sum16},
       {"notifySystemd", colo::NotifySystemd},
+      {"executeConfined", colo::ExecuteConfined},
       {"acknowledgeAtOnce", colo::AcknowledgeAtOnce},
   };
   if (!colo::InitializePorts(env)) {

@@ -12,6 +12,8 @@ export interface Io {
   readonly env: NodeJS.ProcessEnv;
   out(text: string): void;
   err(text: string): void;
+  /** Begins the process anew without the privileges that no proxy needs; absent where the process is not ours alone. */
+  confine?(): Promise<void>;
 }
 
 const HELP_AFTER = `
@@ -42,6 +44,7 @@ export function buildProgram(io: Io, setExitCode: (code: number) => void): Comma
     .action(async (options: ConfigOptions & { watchConfig?: boolean }) => {
       const load = (): Config => configOf(options, io.env);
       const config = load();
+      if (!runsPrograms(config)) await confined(io);
       const { run } = await import('./run.js');
       const watchFile = options.watchConfig ? configFileOf(options, io.env) : undefined;
       setExitCode(await run(config, { load, watchFile }));
@@ -115,6 +118,20 @@ export function buildProgram(io: Io, setExitCode: (code: number) => void): Comma
     .action(() => io.out(`${productVersion()}\n`));
 
   return program;
+}
+
+/** A fencing program or an arbiter's has the proxy's privileges, and may need more of them than the proxy. */
+function runsPrograms({ failover }: Config): boolean {
+  return failover.fenceProgram !== undefined || failover.arbiter.kind === 'exec';
+}
+
+/** That it cannot be done is told, and hinders nothing. */
+async function confined(io: Io): Promise<void> {
+  try {
+    await io.confine?.();
+  } catch (error) {
+    io.err(`privileges are not given up: ${error instanceof Error ? error.message : error}\n`);
+  }
 }
 
 export { CommanderError };

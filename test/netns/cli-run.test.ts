@@ -1,8 +1,9 @@
 /** `colo-proxy --primary-tap tap0 --secondary-tap tap1` as a user runs it, in a namespace of its own. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { permittedCapabilities } from '../../src/system/confine.js';
 import { getUnix, ProxyProcess } from '../unit/cli/proxy-process.js';
 import { describeInNamespaces, useNamespace } from './harness.js';
 
@@ -53,6 +54,25 @@ describeInNamespaces('the command with taps', () => {
     proxy.child.kill('SIGTERM');
     expect(await proxy.exit()).toBe(0);
     expect(host.run('nft', 'list', 'ruleset')).not.toContain('tap0');
+  });
+
+  it('gives up every privilege that it does not need, in every thread', async () => {
+    const kept = 0x3403n; // CHOWN, DAC_OVERRIDE, NET_BIND_SERVICE, NET_ADMIN, NET_RAW
+    const permitted = (proxy: ProxyProcess): bigint[] =>
+      readdirSync(`/proc/${proxy.child.pid}/task`).map((thread) =>
+        permittedCapabilities(readFileSync(`/proc/${proxy.child.pid}/task/${thread}/status`, 'utf8')),
+      );
+    const proxy = start();
+    await proxy.until('the admin address', () => proxy.said('admin address is open'));
+    expect(proxy.err).toBe('');
+    expect(new Set(permitted(proxy))).toEqual(new Set([kept]));
+    expect(readFileSync(`/proc/${proxy.child.pid}/status`, 'utf8')).toMatch(/^NoNewPrivs:\s1$/m);
+    proxy.child.kill('SIGTERM');
+    expect(await proxy.exit()).toBe(0);
+
+    const fencing = start(['--set', 'failover.fenceProgram=/bin/true']);
+    await fencing.until('the admin address', () => fencing.said('admin address is open'));
+    expect(permitted(fencing).every((set) => set > kept)).toBe(true);
   });
 
   it('a second proxy on the same taps is refused, the first goes on', async () => {

@@ -28,6 +28,8 @@ import { tcpTimers } from './tcp-timers.js';
 
 const CONNECTIONS_MAX = 4096;
 const INBOX_FRAMES_MAX = 4096;
+const ISN_BEFORE_WRAP_MAX = 100_000;
+const TIMESTAMP_BEFORE_WRAP_MAX = 3000;
 /** The low bits of a mark, which say nothing about its sender. */
 const FRAGMENT_ID_MASK = 0xf;
 
@@ -101,7 +103,7 @@ export class NetworkStack implements TcpHost {
     this.#lagJitterMs = options.lagJitterMs ?? 0;
     this.#mark = options.mark ?? (() => this.random32() & 0xffff);
     this.#vlans = vlanTags(options.addresses.vlan);
-    this.state = newStackState(options.random.uint32());
+    this.state = newStackState(this.#drawNumber(TIMESTAMP_BEFORE_WRAP_MAX));
   }
 
   get running(): boolean {
@@ -274,13 +276,20 @@ export class NetworkStack implements TcpHost {
       state.connectionId++,
       address,
       servicePort,
-      this.random32(),
+      this.#drawNumber(ISN_BEFORE_WRAP_MAX),
       this.options,
     );
     connection.rcvScale = this.options.windowScale;
     state.connections.set(connection.id, connection);
     state.byAddress.set(connectionKey(address.remote, address.remotePort, address.localPort), connection.id);
     return connection;
+  }
+
+  /** A random 32-bit number; now and then one that comes to its end soon. */
+  #drawNumber(beforeWrapMax: number): number {
+    const number = this.random32();
+    const { wrapSoon } = this.options;
+    return wrapSoon > 0 && this.random() < wrapSoon ? -(number % beforeWrapMax) >>> 0 : number;
   }
 
   #ip(remote: Uint8Array): IpFields {

@@ -123,6 +123,8 @@ export interface TcpOptions {
   readonly timeWaitMs: number;
   /** Probability that a segment of new data is cut shorter than it might be: two VMs never cut alike. */
   readonly segmentJitter: number;
+  /** Probability that a connection's numbers, or the machine's timestamps, wrap around soon. */
+  readonly wrapSoon: number;
 }
 
 export const DEFAULT_TCP_OPTIONS: TcpOptions = {
@@ -140,6 +142,7 @@ export const DEFAULT_TCP_OPTIONS: TcpOptions = {
   timeoutsMax: 12,
   timeWaitMs: 1000,
   segmentJitter: 0,
+  wrapSoon: 0,
 };
 
 export function newTcpConnection(

@@ -121,6 +121,8 @@ export class World {
   /** Sees every client frame before the proxy does, and when it reaches a VM. */
   onCame: (frame: Buffer, nic: number) => void = () => {};
   onTaken: (bytes: Buffer, offset: number, length: number, seat: Seat, nic: number) => void = () => {};
+  /** Sees what a VM has sent. */
+  onSent: (frame: Buffer, seat: Seat, nic: number) => void = () => {};
   readonly #options: WorldOptions;
   readonly #random: SeededRandom;
   readonly #linkRandom: SeededRandom;
@@ -186,6 +188,11 @@ export class World {
     return !this.#proxy.process.isDead;
   }
 
+  /** Frames may be lost on the proxy's links for want of room. */
+  get hasSmallQueues(): boolean {
+    return this.#options.linkBytesMax !== undefined;
+  }
+
   /** The guest's address on that network. */
   guestHost(nic: number): HostAddresses {
     return this.#guestHosts[nic]!;
@@ -194,6 +201,14 @@ export class World {
   /** What a frame of that VM carries now: `originOf` of its mark. */
   origin(vm: ScriptedVm): { readonly instance: number; readonly epoch: number } {
     return { instance: this.#instanceOf.get(vm)! % INSTANCES_MAX, epoch: vm.epoch % EPOCHS };
+  }
+
+  /** May that VM speak? The first one, and whoever has loaded a checkpoint. */
+  mayCarry(instance: number): boolean {
+    for (const [vm, number] of this.#instanceOf) {
+      if (number % INSTANCES_MAX === instance && (number === 1 || vm.loaded > 0)) return true;
+    }
+    return false;
   }
 
   /** Over all VMs: what secondaries said they have loaded, and what primaries went on after. */
@@ -330,6 +345,9 @@ export class World {
           return chance(this.#linkRandom, this.vmLoss[seat]);
         }),
     );
+    for (const [nic, netdev] of netdevs.entries()) {
+      netdev.onSent = (frame) => this.onSent(frame, seat, nic);
+    }
     const vm: ScriptedVm = new ScriptedVm({
       clock,
       transport,

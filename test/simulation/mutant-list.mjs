@@ -109,6 +109,7 @@ export const MUTANTS = [
     in: 'failover/rules.js',
     find: "loading: 'wait-loaded'",
     put: "loading: 'old-state'",
+    faults: ['crash-primary'],
   },
   {
     name: 'never promote',
@@ -128,6 +129,7 @@ export const MUTANTS = [
     in: PLANE,
     find: 'this.counters.drops.void += batch.count;',
     put: 'this.#fromCarrier(batch);',
+    faults: ['freeze-primary', 'crash-primary'],
   },
   {
     name: 'do not translate the survivor’s output',
@@ -155,16 +157,23 @@ export const MUTANTS = [
     put: 'if (false) {',
   },
   {
-    name: 'wrap-around is forgotten',
-    in: 'wire/sequence.js',
-    find: 'return ((a - b) | 0) > 0;',
-    put: 'return a > b;',
+    name: 'wrap-around is forgotten in the acknowledgement gate',
+    in: GATE,
+    find: 'const lead = (view.ack - state.ackSecondary[flow]) | 0;',
+    put: 'const lead = (view.ack >>> 0) - (state.ackSecondary[flow] >>> 0);',
+  },
+  {
+    name: 'wrap-around is forgotten while bytes are compared',
+    in: 'compare/tcp-match.js',
+    find: 'while (((dataEnd - cursor) | 0) > 0) {',
+    put: 'while (dataEnd >>> 0 > cursor >>> 0) {',
   },
   {
     name: 'held memory has no limit',
-    in: 'compare/hold-store.js',
-    find: 'this.totalBytes + bytes > this.#limits.heldBytesMax',
-    put: 'false',
+    in: 'compare/ledger.js',
+    find: 'this.store = new HoldStore(limits);',
+    put: 'this.store = new HoldStore({ ...limits, heldBytesMax: 2 ** 28 });',
+    faults: ['stall-secondary', 'burst-secondary', 'loss-secondary'],
   },
   {
     name: 'the gate’s buffer has no limit',
@@ -189,12 +198,14 @@ export const MUTANTS = [
     in: LEG,
     find: 'this.parked.drainTo(visit);',
     put: 'this.parked.clear();',
+    faults: ['checkpoint'],
   },
   {
     name: 'promotable before the first LOADED',
     in: PROTECTION,
     find: 'primaryLostRule(phase, this.#promotable)',
     put: 'primaryLostRule("idle", true)',
+    faults: ['crash-unprotected', 'checkpoint'],
   },
   {
     name: 'the end of the mandate is not looked at',

@@ -1,5 +1,6 @@
 /** What is compared must come from the epoch its VM is in: no frame of an ended epoch in the next. */
 import { Comparator } from '../../compare/comparator.js';
+import { otherSeat, type Seat } from '../../dataplane/data-plane.js';
 import { FrameKind, FrameView } from '../../wire/frame-view.js';
 import { parseFrame } from '../../wire/parse.js';
 import { EPOCHS, originOf, type World } from '../world.js';
@@ -25,9 +26,34 @@ export function watchEpochs(world: World, fail: Fail): () => void {
     const what = `a frame of VM ${is.instance} from its epoch ${is.epoch} was compared`;
     fail('epoch', `${what} in epoch ${should.epoch} of VM ${should.instance}`);
   };
+  /** Marks of what each VM has sent and the comparator has not been given, by seat and network. */
+  const sent: Record<Seat, number[][]> = {
+    primary: world.networks.map(() => []),
+    secondary: world.networks.map(() => []),
+  };
+  const sentView = new FrameView();
+  world.onSent = (frame, seat, nic) => {
+    if (parseFrame(frame, 0, frame.length, 0, sentView) === FrameKind.MALFORMED) return;
+    const mark = markOf(sentView);
+    if (mark >= 0) sent[seat][nic]!.push(mark);
+  };
+  /** Every frame of the present epoch is compared, in the order in which it was sent: a lost one is seen at the next. */
+  const follow = (comparator: Comparator, view: FrameView, seat: Seat, whose: 'carrier' | 'other'): void => {
+    const mark = markOf(view);
+    const nic = world.pair.nics.planes.findIndex((plane) => plane.comparator === comparator);
+    if (mark < 0 || nic < 0 || due === null || world.hasSmallQueues) return;
+    const queue = sent[seat][nic]!;
+    for (let next = queue.shift(); next !== undefined && next !== mark; next = queue.shift()) {
+      const { instance, epoch } = originOf(next);
+      if (instance !== due[whose].instance || epoch !== due[whose].epoch) continue;
+      fail('epoch', `a frame of VM ${instance} of its epoch ${epoch} was never compared`);
+    }
+  };
   const watched = <F extends Compare>(whose: 'carrier' | 'other', inner: F) =>
     function (this: Comparator, ...args: Parameters<F>): ReturnType<F> {
       look(args[0], whose);
+      const { carrier } = world.pair.nics;
+      follow(this, args[0], whose === 'carrier' ? carrier : otherSeat(carrier), whose);
       return (inner as (...all: unknown[]) => ReturnType<F>).apply(this, args);
     };
   Comparator.prototype.commit = function (this: Comparator, nowMs: number): void {

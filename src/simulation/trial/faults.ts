@@ -62,6 +62,20 @@ export class Faults {
     return sinceMs >= DISRUPTIVE_DISTANCE_MS && isProtected(this.#world);
   }
 
+  /** The service is down: a VM died before the other one could take its place. */
+  isDown = false;
+
+  /** Protection is being built: the secondary has loaded no checkpoint, and must not be promoted. */
+  #crashUnprotected(): void {
+    const { proxyIsAlive, pair } = this.#world;
+    if (this.#isSpent || !proxyIsAlive || (pair.state !== 'starting' && pair.state !== 'resyncing')) return;
+    this.struck['crash-unprotected'] = (this.struck['crash-unprotected'] ?? 0) + 1;
+    this.#say('FAULT crash-unprotected');
+    this.#isSpent = true;
+    this.isDown = true;
+    seats(this.#world).carrier.kill();
+  }
+
   /** The one failure that the promise is about; no other follows. */
   kill(victim: 'carrier' | 'other'): void {
     this.#isSpent = true;
@@ -104,6 +118,10 @@ export class Faults {
   #strike(fault: PlannedFault): void {
     this.#waiting--;
     const { name, durationMs } = fault;
+    if (name === 'crash-unprotected') {
+      this.#crashUnprotected();
+      return;
+    }
     if (DISRUPTIVE.has(name)) {
       if (this.#isSpent || !this.isQuiet) return;
       this.#lastDisruptionMs = this.#world.clock.now() + (LASTING.has(name) ? FREEZE_TIMES * durationMs : 0);

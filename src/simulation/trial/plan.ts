@@ -22,6 +22,7 @@ export const FAULTS = [
   'cut-channel',
   'cut-primary-qmp',
   'cut-secondary-qmp',
+  'crash-unprotected',
   'crash-proxy',
   'freeze-primary',
   'freeze-secondary',
@@ -177,7 +178,11 @@ export function makePlan(seed: number, options: PlanOptions = {}): Plan {
       wire: { delayMs: pick(random, [0.1, 0.5, 5]), jitterMs: pick(random, [0, 0, 0.5]) },
       primary: manners(random),
       secondary: manners(random),
-      clientTcp: { delayedAckMs: pick(random, [0, 40]), sack: chance(random, 0.8) },
+      clientTcp: {
+        delayedAckMs: pick(random, [0, 40]),
+        sack: chance(random, 0.8),
+        wrapSoon: pick(random, [0, 0.3]),
+      },
       costs: { saveMs: pick(random, [0, 1, 10]), loadMs: pick(random, [0, 1, 20]) },
       linkDelayMs: pick(random, [0.05, 0.05, 1, 4]),
       channelDelayMs: pick(random, [0.02, 0.02, 1.5]),
@@ -198,6 +203,7 @@ function manners(random: Random): GuestManners {
       segmentJitter: pick(random, [0, 0, 0.2]),
       delayedAckMs: pick(random, [0, 0, 40]),
       sack: true,
+      wrapSoon: pick(random, [0, 0.3]),
     },
     services: { thinkMs: pick(random, [0, 0, 3]), thinkJitterMs: pick(random, [0, 0, 2]) },
     lagMs: pick(random, [0, 0, 1, 8]),
@@ -241,8 +247,13 @@ export function directedPlans(seed: number): Plan[] {
   const plans: Plan[] = [];
   for (const name of DISRUPTIVE) {
     for (const phase of STRUCK_PHASES) {
-      for (const afterMs of [0, 0.03, 0.5]) {
-        const when = { phase, nth: 2, afterMs };
+      // The first checkpoint ends the translation of the connections, the second finds it ended.
+      for (const [nth, afterMs] of [
+        [1, 0],
+        [2, 0.03],
+        [1, 0.5],
+      ] as const) {
+        const when = { phase, nth, afterMs };
         plans.push({ ...base, tight: false, tasks, faults: [{ name, when, durationMs: 50 }] });
       }
     }

@@ -66,6 +66,9 @@ export class ReleasedFrames {
     if (this.#retired.has(instance)) {
       this.#fail('one-side-releases', `VM ${instance} is heard again after VM ${this.#releasing}`);
     }
+    if (!this.#world.mayCarry(instance)) {
+      this.#fail('one-side-releases', `VM ${instance} is heard, which has loaded no checkpoint`);
+    }
     this.#retired.add(this.#releasing);
     this.#releasing = instance;
   }

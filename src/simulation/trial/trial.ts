@@ -36,6 +36,7 @@ const PROTECTED_WITHIN_MS = 30_000;
 /** With the faults over, everything must be done within this. */
 const COMPLETE_WITHIN_MS = 90_000;
 const SETTLE_TRIES = 50;
+const DOWN_LOOK_MS = 3000;
 /** Between two requests of a client that thinks. */
 const THINK_MS = 1000;
 /** Longer than any hold timer. */
@@ -112,7 +113,12 @@ class Trial {
       world.clock.after(planned.atMs, () => this.#begin(planned));
     }
     this.#faults.begin();
-    await this.#until(this.#faults.overAfterMs, () => this.#faults.isOver && this.#allDone());
+    const isOver = (): boolean => this.#faults.isDown || (this.#faults.isOver && this.#allDone());
+    await this.#until(this.#faults.overAfterMs, isOver);
+    if (this.#faults.isDown) {
+      await this.#until(DOWN_LOOK_MS, () => false); // nobody may speak for the dead
+      return;
+    }
     this.#faults.stop();
     this.#say('the faults are over');
     await this.#complete();
@@ -214,7 +220,7 @@ class Trial {
       this.#faults.phaseIs(phase);
     }
     const isAlone = pair.state === 'unprotected' || pair.state === 'failed-over';
-    if (!isAlone || !this.#world.proxyIsAlive) this.#unprotectedSinceMs = -1;
+    if (!isAlone || !this.#world.proxyIsAlive || this.#faults.isDown) this.#unprotectedSinceMs = -1;
     else if (this.#unprotectedSinceMs < 0) this.#unprotectedSinceMs = clock.now();
     else if (
       clock.now() - this.#unprotectedSinceMs >= REPLACE_AFTER_MS &&

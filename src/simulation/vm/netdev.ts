@@ -160,8 +160,11 @@ export class LinkNetdev implements NetworkDevice {
     });
   }
 
+  /** Sees every frame that the link has taken from the VM. */
+  onSent: (frame: Buffer) => void = () => {};
+
   send(frame: Buffer): void {
-    this.#link.send(frame, 0, frame.length, 0);
+    if (this.#link.send(frame, 0, frame.length, 0)) this.onSent(frame);
     if (this.#flushing) return;
     this.#flushing = true;
     // Not within this call: what the peer does with the frame may come back to this VM.

@@ -17,7 +17,7 @@ const PARTS = [
   { name: 'lint', run: lint, msMax: 2 * 60_000 },
   { name: 'types', run: types, msMax: 5 * 60_000 },
   { name: 'unit', run: (msMax) => vitest(['unit'], msMax), msMax: 10 * 60_000 },
-  { name: 'simulate', run: simulate, msMax: 12 * 60_000 },
+  { name: 'simulate', run: simulate, msMax: 20 * 60_000 },
   { name: 'fuzz', run: fuzz, msMax: 60_000 },
   { name: 'demo', run: demo, msMax: 3 * 60_000 },
   { name: 'browser', run: browser, msMax: 3 * 60_000 },

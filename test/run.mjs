@@ -1,6 +1,6 @@
 // `npm test`: set-up, lint, types, unit tests, then what needs root (namespaces, kernel facts, two real VMs).
 // What cannot run here is skipped loudly and counted. The last line is the sum, alone: `N passed, N failed`.
-//   node test/run.mjs [--only NAME]...     NAME: lint, types, unit, simulate, fuzz, demo, browser, package, captures, netns, qemu, failover
+//   node test/run.mjs [--only NAME]...     NAME: lint, types, unit, sanitized, simulate, fuzz, demo, browser, package, captures, netns, qemu, failover
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,8 +17,9 @@ const PARTS = [
   { name: 'lint', run: lint, msMax: 2 * 60_000 },
   { name: 'types', run: types, msMax: 5 * 60_000 },
   { name: 'unit', run: (msMax) => vitest(['unit'], msMax), msMax: 10 * 60_000 },
+  { name: 'sanitized', run: sanitized, msMax: 8 * 60_000 },
   { name: 'simulate', run: simulate, msMax: 20 * 60_000 },
-  { name: 'fuzz', run: fuzz, msMax: 60_000 },
+  { name: 'fuzz', run: fuzz, msMax: 3 * 60_000 },
   { name: 'demo', run: demo, msMax: 3 * 60_000 },
   { name: 'browser', run: browser, msMax: 3 * 60_000 },
   { name: 'package', run: (msMax) => vitest(['package'], msMax), msMax: 10 * 60_000 },
@@ -132,6 +133,11 @@ async function simulate(msMax) {
     );
   }
   return sum(outcomes);
+}
+
+/** The addon's tests again, with sanitizers in it. */
+function sanitized(msMax) {
+  return check('sanitized addon', process.execPath, [join(ROOT, 'test', 'sanitize', 'run.mjs')], msMax);
 }
 
 function fuzz(msMax) {

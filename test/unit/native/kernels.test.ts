@@ -71,6 +71,19 @@ describe('sum16', () => {
   });
 });
 
+describe('ranges that end where their memory does', () => {
+  // what is read beyond shows only under a sanitizer (npm run test:sanitized)
+  it.each([0, 1, 2, 3, 4, 5, 7, 8, 31, 255, 256, 257, 511, 1021])('%i bytes', (length) => {
+    const [a, b] = [new Uint8Array(length), new Uint8Array(length)];
+    expect(firstDifference(a, 0, b, 0, length)).toBe(-1);
+    expect(sum16(a, 0, length, 0)).toBe(0);
+    if (length === 0) return;
+    b[length - 1] = 1;
+    expect(firstDifference(a, 0, b, 0, length)).toBe(length - 1);
+    expect(sum16(b, 0, length, 0)).toBe(length % 2 === 1 ? 256 : 1);
+  });
+});
+
 describe('hostile arguments', () => {
   const bytes = Buffer.alloc(10);
   it.each([

@@ -36,6 +36,7 @@ export const ERROR_CODES = {
   COLO_ERR_FENCE: 'the fencing program failed: the other side may still live',
   COLO_ERR_FAILOVER: 'a failover, protection or switchover was asked for and cannot be had now',
   COLO_ERR_DISK: 'a disk could not be mirrored to the secondary, or not be let go of: protection is given up',
+  COLO_ERR_HANDOVER: 'a hot restart cannot be had now: the running process goes on',
   COLO_ERR_RUNTIME_DIR: 'the runtime directory cannot be made or used',
 } as const;
 

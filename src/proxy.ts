@@ -19,6 +19,7 @@ import {
   type LinkOptions,
 } from './link/options.js';
 import { type ActionArguments, runAction } from './pair/actions.js';
+import type { Handover, PairDescriptors, PairInheritance } from './pair/handover.js';
 import { LiveLimits } from './pair/live-limits.js';
 import { type NicLinks, Pair, type PairParts } from './pair/pair.js';
 import type { PairStatus } from './pair/status.js';
@@ -42,8 +43,26 @@ export interface RunningProxy {
   act(verb: string, args: ActionArguments): Promise<Readonly<Record<string, unknown>>>;
   /** Puts into effect what can be changed while running (HOT_KEYS of cli/reload.ts, apart from the log's). */
   reconfigure(config: Config): void;
+  readonly handover: Handover;
+  /** A successor goes on: what only one process can have is let go of, and nothing of the pair is ended. */
+  letGo(): Promise<void>;
   /** Ends protection in the primary's favour, releases what is held, closes and undoes everything. */
   stop(): Promise<void>;
+}
+
+/** A process that hands the pair over: see pair/handover.ts. */
+export interface Predecessor {
+  /** Inherited, by their numbers in this process. */
+  readonly descriptors: PairDescriptors;
+  /** Tells it that this process is ready, and resolves with what it says then. */
+  inheritance(): Promise<PairInheritance>;
+  /** Tells it that all of that is understood, and resolves when it has let go. */
+  prepared(): Promise<void>;
+}
+
+export interface ProxyOptions {
+  readonly log: Log;
+  readonly predecessor?: Predecessor | undefined;
 }
 
 const FLOWS_SHOWN = 20;
@@ -57,8 +76,8 @@ const PARKED_LIMITS = { framesMax: 4096, bytesMax: 16 * 1024 * 1024 };
 const SOCKET_MODE = 0o660;
 
 /** Starts a pair as configured. Rejects with a ColoError when something can never work; waits for what is absent. */
-export async function startProxy(config: Config, options: { log: Log }): Promise<RunningProxy> {
-  const { log } = options;
+export async function startProxy(config: Config, options: ProxyOptions): Promise<RunningProxy> {
+  const { log, predecessor } = options;
   const { group } = config.runtime;
   await makeRuntimeDirectory({
     path: config.runtime.directory,
@@ -110,13 +129,14 @@ export async function startProxy(config: Config, options: { log: Log }): Promise
     },
     failoverAuto: config.failover.auto,
     protectAuto: config.failover.protectAuto,
-    ...survival(config),
+    ...survival(config, predecessor !== undefined),
     flowSeed: randomInt(2 ** 31),
     evidence,
     ...recorderOf(config, live.compare, log, evidence),
   });
   try {
-    await pair.start();
+    if (predecessor === undefined) await pair.start();
+    else await takeOver(pair, predecessor, log);
   } catch (error) {
     await pair.stop().catch(() => undefined);
     throw error;
@@ -133,11 +153,21 @@ export async function startProxy(config: Config, options: { log: Log }): Promise
       if (comparing !== comparingNow) pair.reconfigureComparing(compileRules(fresh.rules));
       comparingNow = comparing;
     },
+    handover: pair.handover,
+    letGo: () => pair.letGo(),
     stop: async () => {
       await pair.stop();
       await evidence.close();
     },
   };
+}
+
+async function takeOver(pair: Pair, predecessor: Predecessor, log: Log): Promise<void> {
+  const inheritance = await predecessor.inheritance();
+  pair.handover.take(inheritance);
+  await predecessor.prepared();
+  const holdMs = await pair.goOn(inheritance, predecessor.descriptors);
+  log.info({ holdMs: Math.round(holdMs * 10) / 10 }, 'this process goes on; nothing moved for that long');
 }
 
 function topFlowsOf(pair: Pair): TopFlow[] {
@@ -149,11 +179,11 @@ function topFlowsOf(pair: Pair): TopFlow[] {
 }
 
 /** What outlives this process, and who is asked before another side could go on. Throws COLO_ERR_STATE. */
-function survival(config: Config): Pick<PairParts, 'state' | 'arbiter' | 'fence'> {
+function survival(config: Config, isSuccessor: boolean): Pick<PairParts, 'state' | 'arbiter' | 'fence'> {
   const { stateFile, arbiter, fenceProgram, fenceMsMax } = config.failover;
   const file = new StateFile(stateFile);
   const found = file.load() ?? firstState();
-  file.save(found); // what cannot be written is told now, not in the middle of a failover
+  if (!isSuccessor) file.save(found); // what cannot be written is told now, not in the middle of a failover
   const claimant = { pair: config.name, owner: found.owner, process: `${found.owner}-${randomInt(2 ** 47)}` };
   return {
     state: { file, found },

@@ -12,6 +12,7 @@ import { directionOf } from '../protocol/state-tables.js';
 import { type Direction, SyncPoint } from '../protocol/sync-point.js';
 import type { Clock, Timer } from '../system/clock.js';
 import { CheckpointRequest } from './checkpoint-request.js';
+import type { Run } from './checkpoint-run.js';
 import {
   type CheckpointPlan,
   type CoordinatorEvents,
@@ -22,7 +23,7 @@ import {
 import type { CheckpointLimits } from './limits.js';
 import { COVERS_ENDED_EPOCH, COVERS_NEW_REQUESTS, PHASE_AFTER_WORD, PHASE_LIMIT } from './phase-table.js';
 import type { CheckpointCause, CheckpointMode, CheckpointRecord, EpochGate, Phase } from './ports.js';
-import { type Quiescence, quiesce } from './quiesce.js';
+import { quiesce } from './quiesce.js';
 import { brokenPair, CAUSES_OF_COMPARING, Schedule } from './schedule.js';
 
 export type {
@@ -31,20 +32,6 @@ export type {
   CoordinatorOptions,
   CoordinatorStats,
 } from './coordinator-contract.js';
-
-/** One checkpoint in the making. */
-interface Run {
-  readonly request: CheckpointRequest;
-  readonly gateClosedAtMs: number;
-  quiescence: Promise<Quiescence>;
-  /** REQUEST was seen: QEMU is on its way, with or without our asking. */
-  requestSeen: boolean;
-  askedAtMs: number;
-  requestSeenAtMs: number;
-  stoppedAtMs: number;
-  primaryBytesAtStop: number;
-  stateBytes: number;
-}
 
 export class Coordinator {
   readonly #gate: EpochGate;
@@ -162,6 +149,20 @@ export class Coordinator {
     const request = new CheckpointRequest(cause, this.#clock.now());
     this.#schedule.want(request);
     return request;
+  }
+
+  /**
+   * In place of a migration: an earlier process has taken this many checkpoints, and closed the gate; `abandon` opens it.
+   * `plan`: where an operator has chosen.
+   */
+  inherit(epoch: number, plan: CheckpointPlan | undefined): void {
+    if (plan !== undefined) this.#schedule.choose(plan);
+    this.#schedule.followAtOnce();
+    this.#epoch = epoch;
+    this.#coupled = true;
+    this.#protected = true;
+    this.#gateClosed = true;
+    this.#schedule.armPeriod();
   }
 
   /** The primary has connected to the relay: the initial copy begins. */

@@ -1,13 +1,15 @@
 /** `colo-proxy run`: one protected pair, from start to signal. */
 import { watchFile as watchFileOf } from 'node:fs';
 import type { Config } from '../config/derive.js';
-import { ColoError } from '../errors.js';
+import { asColoError, ColoError } from '../errors.js';
 import { type AdminOptions, AdminServer } from '../observe/http.js';
 import { createLog } from '../observe/log.js';
 import { type RunningProxy, startProxy } from '../proxy.js';
 import { realClock, sleep } from '../system/clock.js';
+import type { Log } from '../system/log.js';
 import { ServiceManager } from '../system/service-manager.js';
 import { controlSocket } from './control.js';
+import { hotRestart, predecessorOf, tellPredecessor } from './hot-restart.js';
 import { Reloader } from './reload.js';
 import { readSecret } from './secret.js';
 import { productVersion } from './version.js';
@@ -38,7 +40,9 @@ export async function run(config: Config, { load, watchFile }: RunOptions): Prom
     failed: (error) => log.warn({ err: error }, 'the service manager cannot be told'),
   });
   log.info({ version, node: process.version, pid: process.pid }, 'starting');
-  const proxy = await startProxy(config, { log });
+  const predecessor = predecessorOf(process.env);
+  const proxy = await startProxy(config, { log, predecessor });
+  if (predecessor !== undefined) tellPredecessor();
   const admin =
     config.http.listen === 'off'
       ? undefined
@@ -88,13 +92,44 @@ export async function run(config: Config, { load, watchFile }: RunOptions): Prom
   await control.open();
   manager.ready(`pair ${config.name}: the primary's traffic passes; see colo-proxy status`);
 
-  log.info({ signal: await signal }, 'stopping');
+  const handedOver = onHotRestart(log, async () => {
+    const successor = await hotRestart(proxy, async (pid) => {
+      manager.mainProcess(pid);
+      void admin?.close();
+      void control.close();
+    });
+    log.info({ successor }, 'another process goes on');
+  });
+  const ending = await Promise.race([signal, handedOver]);
+  if (ending === 'handed over') return 0;
+
+  log.info({ signal: ending }, 'stopping');
   manager.stopping();
   const stopped = Promise.all([proxy.stop(), admin?.close(), control.close()]).then(() => true);
   const inTime = await Promise.race([stopped, sleep(realClock, STOP_MS_MAX).then(() => false)]);
   if (inTime) log.info({}, 'stopped');
   else log.error({ stopMsMax: STOP_MS_MAX }, 'stopping took too long and was cut short');
   return inTime ? 0 : 1;
+}
+
+/** SIGUSR2 begins a hot restart. Resolves when one has come to its end; one that fails is told, and nothing has changed. */
+function onHotRestart(log: Log, restart: () => Promise<void>): Promise<'handed over'> {
+  return new Promise((resolve) => {
+    let isUnderWay = false;
+    process.on('SIGUSR2', () => {
+      if (isUnderWay) return;
+      isUnderWay = true;
+      restart()
+        .then(() => resolve('handed over'))
+        .catch((error: unknown) => {
+          const reason = asColoError(error, 'COLO_ERR_HANDOVER', 'hot restart');
+          log.error({ code: reason.code }, `this process goes on: ${reason.message}`);
+        })
+        .finally(() => {
+          isUnderWay = false;
+        });
+    });
+  });
 }
 
 /** On the admin address actions need a token; without one there are none. Throws COLO_ERR_CONFIG. */

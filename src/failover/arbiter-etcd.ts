@@ -4,7 +4,7 @@
  * API is not used: a lock says who waited first, not who rules when a holder comes back from the dead.
  */
 import type { Clock } from '../system/clock.js';
-import type { Arbiter, Claim, ClaimAnswer, Claimant, LeaseLimits } from './arbiter.js';
+import type { Arbiter, ArbiterSnapshot, Claim, ClaimAnswer, Claimant, LeaseLimits } from './arbiter.js';
 
 const ANSWER_BYTES_MAX = 64 * 1024;
 
@@ -30,7 +30,7 @@ export class EtcdArbiter implements Arbiter {
   readonly kind = 'etcd';
   readonly leaseMs: number;
   readonly #options: EtcdOptions;
-  readonly #claimant: Claimant;
+  #claimant: Claimant;
   readonly #limits: LeaseLimits;
   readonly #clock: Clock;
   readonly #generationKey: string;
@@ -75,6 +75,16 @@ export class EtcdArbiter implements Arbiter {
     if (this.#lease === '') return;
     await this.#ask('/v3/lease/revoke', { ID: this.#lease }, AbortSignal.timeout(this.#limits.leaseMs));
     this.#lease = '';
+  }
+
+  save(): ArbiterSnapshot {
+    return { process: this.#claimant.process, lease: this.#lease, generation: this.#generation };
+  }
+
+  load({ process, lease, generation }: ArbiterSnapshot): void {
+    this.#claimant = { ...this.#claimant, process: String(process) };
+    this.#lease = String(lease);
+    this.#generation = Number(generation);
   }
 
   async #look(signal: AbortSignal): Promise<Seen> {

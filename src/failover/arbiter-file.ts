@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { link, open, readdir, readFile, rename, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Clock, sleep } from '../system/clock.js';
-import type { Arbiter, Claim, ClaimAnswer, Claimant, LeaseLimits } from './arbiter.js';
+import type { Arbiter, ArbiterSnapshot, Claim, ClaimAnswer, Claimant, LeaseLimits } from './arbiter.js';
 
 /** Looks at a foreign file during one lease. */
 const LOOKS_PER_LEASE = 10;
@@ -25,7 +25,7 @@ export class FileArbiter implements Arbiter {
   readonly kind = 'file';
   readonly leaseMs: number;
   readonly #directory: string;
-  readonly #claimant: Claimant;
+  #claimant: Claimant;
   readonly #limits: LeaseLimits;
   readonly #clock: Clock;
   #renewals = 0;
@@ -97,6 +97,21 @@ export class FileArbiter implements Arbiter {
     if (this.#generation === 0 || (await this.#newest()).generation !== this.#generation) return;
     await rename(await this.#write(true), this.#path(this.#generation));
     this.#generation = 0;
+  }
+
+  save(): ArbiterSnapshot {
+    const { process } = this.#claimant;
+    return {
+      ...{ process, generation: this.#generation, renewals: this.#renewals },
+      heldUntilMs: this.#heldUntilMs,
+    };
+  }
+
+  load({ process, generation, renewals, heldUntilMs }: ArbiterSnapshot, shiftMs: number): void {
+    this.#claimant = { ...this.#claimant, process: String(process) };
+    this.#generation = Number(generation);
+    this.#renewals = Number(renewals);
+    this.#heldUntilMs = Number(heldUntilMs) + shiftMs;
   }
 
   #held(startedMs: number): ClaimAnswer {

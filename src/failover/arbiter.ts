@@ -34,7 +34,14 @@ export interface Arbiter {
   renew(signal: AbortSignal): Promise<ClaimAnswer>;
   /** Gives the right back, so that nobody has to wait for the lease's end. */
   release(): Promise<void>;
+  /** What a successor process needs to go on with the same right; it is this process from then on. */
+  save?(): ArbiterSnapshot;
+  /** @param shiftMs what the new clock shows more than the old one */
+  load?(from: ArbiterSnapshot, shiftMs: number): void;
 }
+
+/** Plain values, as the arbiter that made it knows them. */
+export type ArbiterSnapshot = Readonly<Record<string, string | number>>;
 
 /** Who claims, as the arbiter's storage shows it. */
 export interface Claimant {

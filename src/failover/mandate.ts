@@ -1,5 +1,12 @@
 import type { Clock, Timer } from '../system/clock.js';
-import { type Arbiter, answerWithin, type Claim, type ClaimAnswer, type ClaimReason } from './arbiter.js';
+import {
+  type Arbiter,
+  type ArbiterSnapshot,
+  answerWithin,
+  type Claim,
+  type ClaimAnswer,
+  type ClaimReason,
+} from './arbiter.js';
 
 export interface MandateLimits {
   /** An answer to a claim or a renewal; later is unknown. */
@@ -14,6 +21,14 @@ export interface MandateEvents {
   /** Output has stopped, or has not begun. */
   lost(detail: string): void;
   generationChanged(generation: number): void;
+}
+
+/** Survives a structured clone. */
+export interface MandateSnapshot {
+  readonly generation: number;
+  readonly heldUntilMs: number;
+  readonly seat: Claim['seat'];
+  readonly arbiter: ArbiterSnapshot;
 }
 
 /** Renewals begin after this share of the lease, so that several may fail before it ends. */
@@ -90,6 +105,29 @@ export class Mandate {
     if (!this.isHeld(this.#clock.now())) return false;
     if (!wasHeld) this.#events.held(answer.generation);
     return true;
+  }
+
+  /** Asks no more: a successor process does, with what is returned. */
+  save(): MandateSnapshot {
+    this.#isOver = true;
+    this.#renewal?.cancel();
+    this.#expiry?.cancel();
+    const { generation, heldUntilMs } = this;
+    return { generation, heldUntilMs, seat: this.#seat, arbiter: this.#arbiter.save?.() ?? {} };
+  }
+
+  /** The successor did not take over. */
+  resume(): void {
+    this.#isOver = false;
+    if (Number.isFinite(this.heldUntilMs)) this.#take(this.heldUntilMs);
+  }
+
+  /** In place of `start`. */
+  load(from: MandateSnapshot, shiftMs: number): void {
+    this.#seat = from.seat;
+    this.generation = from.generation;
+    this.#arbiter.load?.(from.arbiter, shiftMs);
+    if (this.#arbiter.leaseMs > 0) this.#take(from.heldUntilMs + shiftMs);
   }
 
   /** Gives the right back. */

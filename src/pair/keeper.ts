@@ -70,6 +70,20 @@ export class Keeper {
         'connections from before are translated on',
       );
     }
+    this.#watch();
+  }
+
+  get saved(): KeptState {
+    return this.#saved;
+  }
+
+  /** In place of `restore`: an earlier process has handed everything over. */
+  inherit(kept: KeptState): void {
+    this.#saved = kept;
+    this.#watch();
+  }
+
+  #watch(): void {
     this.#look = this.#clock.every(LOOK_EVERY_MS, () => this.#saveEnded());
   }
 

@@ -10,6 +10,8 @@ import { type AnnounceOptions, Announcer } from '../failover/announce.js';
 export class Nics implements EpochGate {
   readonly planes: readonly DataPlane[];
   readonly #announcers: readonly Announcer[];
+  /** Called at every commit between the ended epoch and the new one, while it is set. */
+  betweenEpochs: (() => Promise<void>) | null = null;
 
   /** At least one. */
   constructor(planes: readonly DataPlane[], announce: AnnounceOptions) {
@@ -62,8 +64,15 @@ export class Nics implements EpochGate {
     return this.#all((plane) => plane.primaryStopped());
   }
 
-  commit(mode: CheckpointMode): Promise<void> {
-    return this.#all((plane) => plane.commit(mode));
+  async commit(mode: CheckpointMode): Promise<void> {
+    if (this.betweenEpochs === null) return this.#all((plane) => plane.commit(mode));
+    for (const plane of this.planes) plane.commitEnded(mode);
+    await this.betweenEpochs();
+    this.beginEpoch();
+  }
+
+  beginEpoch(): void {
+    for (const plane of this.planes) plane.beginEpoch();
   }
 
   abandon(): Promise<void> {

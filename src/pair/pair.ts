@@ -10,6 +10,7 @@ import type { Sign } from '../failover/detector.js';
 import type { Log } from '../system/log.js';
 import { Authority } from './authority.js';
 import { DiskReplication } from './disk-replication.js';
+import { Handover, type PairDescriptors, type PairInheritance } from './handover.js';
 import { Heartbeat } from './heartbeat.js';
 import { PairHistory } from './history.js';
 import { Keeper } from './keeper.js';
@@ -42,6 +43,7 @@ export class Pair {
   readonly relay: Relay;
   readonly coordinator: Coordinator;
   readonly protection: Protection;
+  readonly handover: Handover;
   readonly history = new PairHistory();
   readonly evidence: EvidenceLog;
   readonly #parts: PairParts;
@@ -106,6 +108,11 @@ export class Pair {
       ...{ parts, vms, nics, relay, coordinator, authority, keeper, history, disks },
     });
     this.#heartbeat = new Heartbeat(this, clock, limits.detector);
+    this.handover = new Handover({
+      ...{ parts, vms, nics, relay, coordinator, authority, keeper, history, disks, clock },
+      protection: this.protection,
+      machineMs: () => Number(process.hrtime.bigint()) / 1e6,
+    });
   }
 
   /** Opens links, monitors and the relay; what is absent is waited for. Rejects when something can never work. */
@@ -114,6 +121,23 @@ export class Pair {
     await this.relay.start();
     this.authority.mandate.start(this.nics.carrier);
     await this.nics.open();
+    this.#watchVms();
+  }
+
+  /** In place of `start`, after `handover.take`: goes on where another process has stopped. As Handover.begin. */
+  async goOn(from: PairInheritance, descriptors: PairDescriptors): Promise<number> {
+    const holdMs = await this.handover.begin(from, descriptors);
+    this.#watchVms();
+    return holdMs;
+  }
+
+  /** Another process goes on: nothing of the pair is ended. */
+  async letGo(): Promise<void> {
+    this.#heartbeat.stop();
+    await this.handover.release();
+  }
+
+  #watchVms(): void {
     this.vms.primary.start();
     this.vms.secondary.start();
     this.#heartbeat.start();

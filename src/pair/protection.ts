@@ -87,6 +87,14 @@ export class Protection {
     return this.#takeover.problem;
   }
 
+  /** In place of everything that led there: an earlier process has handed the pair over. */
+  inherit(state: ProtectionState): void {
+    this.#recovers = false;
+    this.#state = state === 'checkpointing' ? 'protected' : state;
+    this.#promotable = this.#isProtecting();
+    this.#channelOpen = this.#promotable;
+  }
+
   // --- what an operator asks for ------------------------------------------------------------------------------
 
   /** Begins protection with the fresh secondary that is there. Rejects with COLO_ERR_FAILOVER when there is none. */

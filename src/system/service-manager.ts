@@ -35,6 +35,12 @@ export class ServiceManager {
     this.#tell(`STATUS=${text}`);
   }
 
+  /** Another process is the service from now on. */
+  mainProcess(pid: number): void {
+    this.#watchdog?.cancel();
+    this.#tell(`MAINPID=${pid}`);
+  }
+
   stopping(): void {
     this.#tell('STOPPING=1');
     this.#watchdog?.cancel();

@@ -20,6 +20,7 @@ import { WORDS } from './lib/word-stop.mjs';
 import { death } from './scenarios/death.mjs';
 import { DISKS, diskArgs, disks } from './scenarios/disks.mjs';
 import { divergence } from './scenarios/divergence.mjs';
+import { hotRestart } from './scenarios/hot-restart.mjs';
 import { adaptive, periodic } from './scenarios/modes.mjs';
 import { twoNics } from './scenarios/nics.mjs';
 import { powerOff } from './scenarios/power-off.mjs';
@@ -40,6 +41,7 @@ const FULL = {
   killDownloadBytes: 64 << 20,
   soakCheckpoints: 1000,
   soakDivergences: 100,
+  hotRestarts: 5,
 };
 const SHORT = {
   downloads: 3,
@@ -52,6 +54,7 @@ const SHORT = {
   killDownloadBytes: 48 << 20,
   soakCheckpoints: 100,
   soakDivergences: 10,
+  hotRestarts: 2,
 };
 /** A checkpoint every so often while ordinary traffic runs; elsewhere they come from divergences alone. */
 const PERIOD_MS = 100;
@@ -140,6 +143,13 @@ const STORIES = {
     rig: { config: { checkpoint: { periodMsMax: 0 }, disks: DISKS }, qemuArgs: diskArgs },
     async play(rig, section) {
       await disks(rig, section);
+    },
+  },
+  'hot-restart': {
+    checkpoint: { periodMsMax: 0 },
+    async play(rig, section, sizes) {
+      await rig.protect();
+      await hotRestart(rig, section, { rounds: sizes.hotRestarts });
     },
   },
   soak: {

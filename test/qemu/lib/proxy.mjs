@@ -1,7 +1,7 @@
 /** The proxy under test, started as a user starts it: `colo-proxy --config FILE`. */
 import fs from 'node:fs';
 import path from 'node:path';
-import { Child } from './child.mjs';
+import { Child, SuccessorOfChild } from './child.mjs';
 import { run, until } from './command.mjs';
 import { Metrics } from './metrics.mjs';
 import { BRIDGE, CLIENT_VETH, GUEST, SECOND } from './net.mjs';
@@ -49,6 +49,21 @@ export class ProxyUnderTest {
    */
   stopAt(word, when) {
     return WordStop.arm(this.wordsSocket, word, when);
+  }
+
+  /** Another process takes over (SIGUSR2). @returns {Promise<number>} its id */
+  async hotRestart(msMax) {
+    const old = this.child;
+    old.kill('SIGUSR2');
+    await until('the old process to end', msMax, () => {
+      if (/this process goes on: /.test(this.logTail(5))) throw new Error(this.logTail(5));
+      return !old.isRunning;
+    });
+    const [, pid] =
+      /"successor":(\d+)/.exec(old.logText().split('"another process goes on"').at(-2).split('\n').at(-1)) ??
+      [];
+    this.child = new SuccessorOfChild(Number(pid), this.logFile);
+    return Number(pid);
   }
 
   /** The QEMU arguments that the proxy itself proposes for its configuration. */

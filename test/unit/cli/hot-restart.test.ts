@@ -1,0 +1,131 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { GUEST_HOST, Stage, stageSockets } from '../../../src/simulation/stage.js';
+import { realClock } from '../../../src/system/clock.js';
+import { socketTransport } from '../../../src/system/socket-channel.js';
+import { getUnix, ProxyProcess } from './proxy-process.js';
+
+const { ipv4, ipv6 } = GUEST_HOST;
+const WAIT_MS_MAX = 90_000;
+
+interface Status {
+  readonly state: string;
+  readonly carrier: string;
+  readonly epoch: number;
+  readonly failovers: Readonly<Record<string, number>>;
+}
+
+/** The built program between scripted VMs on real sockets; each hot restart makes a new process. */
+describe('SIGUSR2', () => {
+  let folder: string;
+  let proxy: ProxyProcess;
+  let stage: Stage;
+  /** The process that has the pair now. */
+  let pid: number;
+
+  beforeEach(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'colo-hot-'));
+    stage = new Stage({ directory: folder, seed: 5, clock: realClock, transport: socketTransport });
+    await stage.open();
+    const sockets = stageSockets(folder);
+    // the scripted VMs share this process with the test, and may be slow to answer
+    const file = join(folder, 'c.yaml');
+    writeFileSync(file, 'failover: { heartbeatMsMax: 20000, heartbeatAloneMsMax: 60000 }\n');
+    const words = [
+      ...['--config', file],
+      ...[
+        '--primary',
+        `stream:unix:${sockets.primaryNet}`,
+        '--secondary',
+        `stream:unix:${sockets.secondaryNet}`,
+      ],
+      ...['--client', `stream:unix:${sockets.clientNet}`, '--runtime-directory', folder],
+      ...['--primary-qmp', `unix:${sockets.primaryQmp}`, '--secondary-qmp', `unix:${sockets.secondaryQmp}`],
+      ...['--http', 'off', '--log-format', 'json'],
+    ];
+    proxy = new ProxyProcess(words);
+    pid = proxy.child.pid!;
+  });
+  afterEach(async () => {
+    if (isThere(pid)) process.kill(pid, 'SIGKILL');
+    await proxy.kill();
+    stage.close();
+    rmSync(folder, { recursive: true });
+  });
+
+  async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+    const endMs = Date.now() + WAIT_MS_MAX;
+    while (!(await condition())) {
+      if (Date.now() > endMs) {
+        throw new Error(
+          `${what} did not come\n${proxy.err}${proxy.lines.map((line) => JSON.stringify(line)).join('\n')}`,
+        );
+      }
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+
+  async function status(): Promise<Status | undefined> {
+    const answer = await getUnix(join(folder, 'control.sock'), '/api/status').catch(() => undefined);
+    return answer === undefined ? undefined : (JSON.parse(answer.body) as Status);
+  }
+
+  async function protect(): Promise<void> {
+    await stage.openSecondary();
+    await until('protection', async () => (await status())?.state === 'protected');
+  }
+
+  async function hotRestart(): Promise<number> {
+    const takenOver = () => proxy.lines.filter((line) => 'holdMs' in line);
+    const seen = takenOver().length;
+    process.kill(pid, 'SIGUSR2');
+    await until('the successor', () => takenOver().length > seen);
+    await until('the end of the old process', () => !isThere(pid));
+    pid = proxy.lines.filter((line) => 'successor' in line).at(-1)!.successor as number;
+    await until('its control socket', async () => (await status()) !== undefined);
+    return takenOver().at(-1)!.holdMs as number;
+  }
+
+  it('hands the pair over with COLO going on, again and again; then a VM dies', async () => {
+    await protect();
+    const tasks = [stage.client.count(ipv4, 1200, 3), stage.client.download(ipv6, 'a-300000.bin')];
+    for (let round = 0; round < 3; round++) {
+      const before = (await status())!;
+      const { checkpoints } = stage.primary;
+      await hotRestart();
+      const after = (await status())!;
+      expect(after.state).toMatch(/protected|checkpointing/);
+      expect(after.epoch).toBeGreaterThan(before.epoch);
+      expect(stage.primary.checkpoints).toBeGreaterThan(checkpoints);
+      expect([stage.primary.mode, stage.secondary.mode]).toEqual(['primary', 'secondary']);
+    }
+    stage.primary.kill();
+    await until('the failover', async () => (await status())?.state === 'failed-over');
+    await hotRestart(); // a survivor alone, its connections translated
+    await until('every task', () => tasks.every((task) => task.report !== null));
+    expect(tasks.map((task) => task.report!.problem)).toEqual([null, null]);
+    expect(await status()).toMatchObject({ state: 'failed-over', carrier: 'secondary' });
+  }, 240_000);
+
+  it('a successor that cannot start changes nothing', async () => {
+    await protect();
+    const counter = stage.client.count(ipv4, 300, 3);
+    writeFileSync(join(folder, 'c.yaml'), 'nothing: { is: right }\n'); // what the successor will read
+    process.kill(pid, 'SIGUSR2');
+    await until('the refusal', () => proxy.lines.some(({ code }) => code === 'COLO_ERR_HANDOVER'));
+    await until('the counter', () => counter.report !== null);
+    expect(counter.report!.problem).toBeNull();
+    expect((await status())?.state).toMatch(/protected|checkpointing/);
+  }, 120_000);
+});
+
+function isThere(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,6 +1,7 @@
 // Does the simulation see what it claims to see? Each deliberate fault is put into a copy of the build, and some seed
-// must be violated: `npm run simulate:mutants -- [--seeds COUNT] [--seed FIRST] [--only WORDS] [--again]`. Exit code 1
-// when one survives. What was found for this very build is kept in .cache and not tried again, unless with `--again`.
+// must be violated: `npm run simulate:mutants -- [--seeds COUNT] [--seed FIRST] [--only WORDS,...] [--workers N] [--again]`.
+// Exit code 1 when one survives. What was found for this very build is kept in .cache and not tried again, unless with
+// `--again`.
 import { createHash } from 'node:crypto';
 import {
   cpSync,
@@ -29,6 +30,8 @@ const { values: options } = parseArgs({
     seeds: { type: 'string', default: '300' },
     seed: { type: 'string', default: '1' },
     only: { type: 'string', default: '' },
+    /** Processes at a time; one for each core when absent. */
+    workers: { type: 'string' },
     again: { type: 'boolean', default: false },
     dist: { type: 'string', default: join(ROOT, 'dist') },
   },
@@ -91,6 +94,7 @@ async function hunt(mutant, dist) {
       if (result.violation !== null) caught ??= { trials, ...result.violation };
       return caught === null;
     },
+    options.workers === undefined ? undefined : Number(options.workers),
   );
   return caught === null
     ? { isCaught: false, said: `SURVIVED ${trials} trials` }
@@ -101,7 +105,8 @@ const digest = digestOf(options.dist);
 const known = !options.again && existsSync(KEPT) ? JSON.parse(readFileSync(KEPT, 'utf8')) : {};
 const results = known.digest === digest ? known.results : {};
 let survivors = 0;
-const chosen = MUTANTS.filter(({ name }) => name.includes(options.only));
+const words = options.only.split(',');
+const chosen = MUTANTS.filter(({ name }) => words.some((word) => name.includes(word)));
 for (const mutant of chosen) {
   const key = JSON.stringify(mutant);
   try {

@@ -1,5 +1,5 @@
 // The whole world from one seed: `npm run simulate -- [--seeds COUNT] [--seed FIRST] [--steps N]
-// [--fault name,...] [--minimise] [--directed | --light] [--copies N] [--seconds N]`. Exit code 1 on any violation.
+// [--fault name,...] [--minimise] [--directed | --light] [--copies N] [--seconds N] [--workers N]`. Exit code 1 on any violation.
 import { execFileSync } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
@@ -26,6 +26,8 @@ const { values: options } = parseArgs({
     copies: { type: 'string', default: '1' },
     /** Ends beginning new seeds after this long. */
     seconds: { type: 'string' },
+    /** Processes at a time; one for each core when absent. */
+    workers: { type: 'string' },
     dist: { type: 'string', default: join(ROOT, 'dist') },
   },
 });
@@ -116,6 +118,7 @@ await runPlans(
     if (plan.death !== undefined) console.log(`  in a copy that fails over: ${JSON.stringify(plan.death)}`);
     for (const line of shown.result.timeline.slice(-TIMELINE_LINES_SHOWN)) console.log(`    ${line}`);
   },
+  options.workers === undefined ? undefined : wholeNumber('workers', options.workers),
 );
 
 console.log(`\nfaults: ${FAULTS.map((name) => `${name} ${struck[name]}`).join(', ')}`);

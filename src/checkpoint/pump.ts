@@ -10,6 +10,7 @@ import type {
   SecondaryWords,
 } from '../protocol/word-parser.js';
 import type { DuplexChannel } from '../system/channel.js';
+import type { Timer } from '../system/clock.js';
 
 export type WordItem = Extract<ProtocolItem, { kind: 'word' }>;
 
@@ -18,6 +19,8 @@ export interface PumpEvents {
   hold(item: WordItem): Promise<void> | undefined;
   /** The word has been written to the sink. */
   forwarded(item: WordItem): void;
+  /** A word has begun: when `action` is called it should have been complete. */
+  wordLimit(action: () => void): Timer;
   violated(violation: ProtocolViolation): void;
   /** `hold` rejected. */
   refused(error: unknown): void;
@@ -37,6 +40,8 @@ export class Pump {
   #sinkGone = false;
   #stopped = false;
   #mayRead = true;
+  /** While a part of a word has come. */
+  #wordTimer: Timer | undefined;
   /** Bytes that arrived from the source. */
   bytes = 0;
 
@@ -71,11 +76,13 @@ export class Pump {
       this.#parser.push(chunk);
       this.#run();
     }
+    this.#watchWord();
     this.#balance();
   }
 
   sourceEnded(): void {
     this.#sourceEnded = true;
+    this.#watchWord();
     if (!this.#holding) this.#run();
   }
 
@@ -93,6 +100,7 @@ export class Pump {
 
   stop(): void {
     this.#stopped = true;
+    this.#watchWord();
   }
 
   setReading(isReading: boolean): void {
@@ -119,6 +127,22 @@ export class Pump {
     }
   }
 
+  /** VMs say a word in one write: a part of one that stays a part is another dialect, or no word. */
+  #watchWord(): void {
+    const parser = this.#parser;
+    const inMidWord = parser !== undefined && !parser.isOpaque && parser.pendingBytes > 0;
+    const waits = inMidWord && !this.#holding && !this.#stopped && !this.#sourceEnded;
+    if (!waits) {
+      this.#wordTimer?.cancel();
+      this.#wordTimer = undefined;
+      return;
+    }
+    this.#wordTimer ??= this.#events.wordLimit(() => {
+      this.#stopped = true;
+      this.#events.violated(parser.unfinished());
+    });
+  }
+
   #word(item: WordItem): void {
     const held = this.#events.hold(item);
     if (held === undefined) {
@@ -132,6 +156,7 @@ export class Pump {
         if (this.#stopped) return;
         this.#forward(item);
         this.#run();
+        this.#watchWord();
         this.#balance();
       },
       (error: unknown) => {

@@ -20,6 +20,8 @@ export interface RelayLimits {
   readonly startMsMax: number;
   /** Connections of one migration; QEMU's multifd-channels goes to 255, and the control channel. */
   readonly connectionsMax: number;
+  /** From a word's first byte to its last. */
+  readonly wordMsMax: number;
   /** From the primary's loss in mid-checkpoint to the secondary's LOADED. */
   readonly orphanMsMax: number;
   /** What is queued gets this long to be sent when a channel ends. */
@@ -32,6 +34,7 @@ export const DEFAULT_RELAY_LIMITS: RelayLimits = {
   connectMsMax: 2000,
   startMsMax: 5000,
   connectionsMax: 256,
+  wordMsMax: 2000,
   orphanMsMax: 5000,
   closeMsMax: 500,
   leaveMs: 20,

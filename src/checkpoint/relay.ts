@@ -291,6 +291,7 @@ export class Relay {
       secondarySpoke: (connection) => this.#secondarySpoke(migration, connection),
       hold: (direction, item) => this.#hold(direction, item),
       forwarded: (_direction, item) => this.#forwarded(migration, item.word),
+      wordLimit: (action) => this.#options.clock.after(this.#limits.wordMsMax, action),
       violated: (violation) => this.#violated(migration, violationError(violation)),
       refused: (error) =>
         this.#violated(migration, asColoError(error, 'COLO_ERR_PROTOCOL_WORD', 'a word was not let through')),

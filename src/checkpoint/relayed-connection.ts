@@ -7,6 +7,7 @@ import type { Direction } from '../protocol/sync-point.js';
 import type { ChannelState, ProtocolViolation } from '../protocol/word-parser.js';
 import { PrimaryWords, SecondaryWords } from '../protocol/word-parser.js';
 import type { DuplexChannel } from '../system/channel.js';
+import type { Timer } from '../system/clock.js';
 import { Pump, type PumpEvents, type WordItem } from './pump.js';
 
 export type Side = 'primary' | 'secondary';
@@ -16,6 +17,8 @@ export interface ConnectionEvents {
   secondarySpoke(connection: RelayedConnection): boolean;
   hold(direction: Direction, item: WordItem): Promise<void> | undefined;
   forwarded(direction: Direction, item: WordItem): void;
+  /** See PumpEvents. */
+  wordLimit(action: () => void): Timer;
   violated(violation: ProtocolViolation): void;
   refused(error: unknown): void;
   /** This side ended or broke; everything it had sent has been forwarded. Once per side. */
@@ -137,6 +140,7 @@ export class RelayedConnection {
     return {
       hold: (item) => events.hold(direction, item),
       forwarded: (item) => events.forwarded(direction, item),
+      wordLimit: (action) => events.wordLimit(action),
       violated: (violation) => events.violated(violation),
       refused: (error) => events.refused(error),
       finished: (inMidWord) => this.#lose(source, inMidWord ? 'closed in mid-word' : 'closed by the peer'),

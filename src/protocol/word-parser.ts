@@ -6,7 +6,7 @@
  */
 import { ColoError } from '../errors.js';
 import { ByteQueue } from './byte-queue.js';
-import { carriesValue, type Dialect, wordBytes, wordOfCode } from './dialect.js';
+import { carriesValue, type Dialect, VALUE_BYTES, wordBytes, wordOfCode } from './dialect.js';
 import { upstreamDialect } from './dialect-upstream.js';
 import type { DialectChoice } from './dialects.js';
 import { v8Dialect } from './dialects-early.js';
@@ -155,6 +155,12 @@ abstract class WordParser {
     const item = this.parse();
     if (item?.kind === 'violation') this.#violation = item;
     return item;
+  }
+
+  /** For a peer that has begun a word and does not go on. */
+  unfinished(): ProtocolViolation {
+    const begun = this.queue.peek(Math.min(this.queue.length, 2 * VALUE_BYTES))!.toString('hex');
+    return this.violation(`0x${begun} and no more (another dialect?)`);
   }
 
   protected abstract parse(): ProtocolItem | undefined;

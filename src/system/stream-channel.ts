@@ -11,6 +11,11 @@ import { socketTransportOf } from './socket-channel.js';
 /** One read; a Linux unix socket holds less by default, a second-level cache as much. */
 const READ_BYTES_MAX = 256 * 1024;
 
+/** Reads in a row before others get their turn: while one is passed on, the next has often come. */
+const READS_MAX = 8;
+/** Less in one read: words, or a peer that has no more for now. */
+const BULK_BYTES_MIN = 16 * 1024;
+
 /** What a read that is not lent goes to first: its bytes are copied in the size that came. */
 const scratch = Buffer.allocUnsafeSlow(READ_BYTES_MAX);
 
@@ -51,7 +56,7 @@ class StreamChannel implements DuplexChannel {
     const sent = this.#send(chunk);
     if (sent === chunk.length || this.#closed) return true;
     this.#queue.push(chunk.subarray(sent));
-    this.#port.wantWritable(() => this.#flush());
+    this.#port.wantWritable(this.#onWritable);
     return false;
   }
 
@@ -83,17 +88,24 @@ class StreamChannel implements DuplexChannel {
   #read(): void {
     if (this.#reading || this.#paused || this.#closed || this.#gotEnd || this.#handler === undefined) return;
     this.#reading = true;
-    this.#port.start(() => this.#readable());
+    this.#port.start(this.#onReadable);
   }
 
   #stopReading(): void {
     if (!this.#reading || this.#closed) return;
     this.#reading = false;
     this.#port.stop();
-    if (this.#queue.length > 0) this.#port.wantWritable(() => this.#flush());
+    if (this.#queue.length > 0) this.#port.wantWritable(this.#onWritable);
   }
 
-  #readable(): void {
+  readonly #onReadable = (): void => {
+    for (let reads = 0; reads < READS_MAX && this.#reading; reads++) {
+      if (this.#readOnce() < BULK_BYTES_MIN) return;
+    }
+  };
+
+  /** Bytes that came. */
+  #readOnce(): number {
     const handler = this.#handler!;
     const borrows = handler.borrows?.() === true;
     if (borrows) this.#lent ??= Buffer.allocUnsafeSlow(READ_BYTES_MAX);
@@ -103,52 +115,48 @@ class StreamChannel implements DuplexChannel {
       count = this.#port.read(buffer, 0, READ_BYTES_MAX);
     } catch (error) {
       this.#close(error as Error);
-      return;
+      return 0;
     }
-    if (count < 0) return;
+    if (count < 0) return 0;
     if (count === 0) {
       this.#stopReading();
       this.#gotEnd = true;
       handler.ended();
       if (this.#sentEnd) this.#close();
-      return;
+      return 0;
     }
     // QEMU leaves Nagle's algorithm on: its next small word waits until this one is acknowledged. The kernel leaves
     // the quick mode by itself, so this is after every read.
     if (this.#acknowledges) this.#acknowledges = acknowledge(this.#port.fd);
     const chunk = buffer.subarray(0, count);
     handler.data(borrows ? chunk : Buffer.from(chunk));
+    return count;
   }
 
   /** Bytes the kernel has taken; fewer than asked for: it takes no more now. */
   #send(chunk: Uint8Array): number {
-    let at = 0;
     try {
-      while (at < chunk.length) {
-        const sent = this.#port.write(chunk, at, chunk.length - at);
-        if (sent === 0) break;
-        at += sent;
-      }
+      return this.#port.write(chunk, 0, chunk.length);
     } catch (error) {
       this.#close(error as Error);
+      return 0;
     }
-    return at;
   }
 
-  #flush(): void {
+  readonly #onWritable = (): void => {
     for (let chunk = this.#queue[0]; chunk !== undefined; chunk = this.#queue[0]) {
       const sent = this.#send(chunk);
       if (this.#closed) return;
       if (sent < chunk.length) {
         this.#queue[0] = chunk.subarray(sent);
-        this.#port.wantWritable(() => this.#flush());
+        this.#port.wantWritable(this.#onWritable);
         return;
       }
       this.#queue.shift();
     }
     if (this.#isEnding) this.#sendEnd();
     else this.#handler?.drained();
-  }
+  };
 
   #sendEnd(): void {
     this.#sentEnd = true;
@@ -164,6 +172,7 @@ class StreamChannel implements DuplexChannel {
   #close(error?: Error): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#reading = false;
     this.#error = error;
     this.#queue = [];
     this.#lent = undefined;

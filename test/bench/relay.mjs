@@ -1,8 +1,8 @@
-// Throughput of the migration relay against a plain socat and against nothing in between, in turns, and what a
-// checkpoint costs through each. Every part is a process of its own.
+// Throughput of the migration relay against a plain socat and against nothing in between, in turns; the processor time
+// each takes for it, which a busy machine changes less; and what a checkpoint costs. Every part is a process of its own.
 // node test/bench/relay.mjs [MiB] [--tcp] [--runs N] [--json FILE], after the build.
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -19,6 +19,8 @@ const CHUNK_BYTES = 256 * 1024;
 /** How every migration stream begins, and what a secondary says when it has loaded it. */
 const MAGIC = Buffer.from('5145564d00000003', 'hex');
 const READY = Buffer.alloc(4);
+/** Of /proc/PID/stat, on every Linux (sysconf _SC_CLK_TCK). */
+const TICK_MS = 10;
 const driven = { dialect: upstreamDialect, clock: realClock, waitMsMax: 60_000 };
 
 const { values, positionals } = parseArgs({
@@ -87,7 +89,9 @@ async function measure(bytes, runs) {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     children.push(child);
-    return new Promise((resolve) => child.once('message', ({ address }) => resolve(address)));
+    return new Promise((resolve) => {
+      child.once('message', ({ address }) => resolve({ ...address, pid: child.pid }));
+    });
   };
   const socat = async (to) => {
     const at = fresh();
@@ -95,12 +99,13 @@ async function measure(bytes, runs) {
       ? `TCP-LISTEN:${at.port},fork,reuseaddr,nodelay`
       : `UNIX-LISTEN:${at.unix},fork`;
     const connect = values.tcp ? `TCP:${to.tcp}:${to.port},nodelay` : `UNIX-CONNECT:${to.unix}`;
-    children.push(spawn('socat', ['-b', `${CHUNK_BYTES}`, listen, connect], { stdio: 'inherit' }));
+    const child = spawn('socat', ['-b', `${CHUNK_BYTES}`, listen, connect], { stdio: 'inherit' });
+    children.push(child);
     for (;;) {
       try {
         const probe = await streamTransport.connect(at);
         probe.destroy();
-        return at;
+        return { ...at, pid: child.pid };
       } catch {
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
@@ -120,14 +125,17 @@ async function measure(bytes, runs) {
       // In turns, and another one first each time: a machine that is busy for a while is so for all.
       const names = Object.keys(paths.bulk);
       for (const name of [...names.slice(run % 3), ...names.slice(0, run % 3)]) {
+        const { pid } = paths.bulk[name];
+        const beforeMs = processorMs(pid);
         const mibPerSecond = await bulk(paths.bulk[name], bytes);
-        figures[name] = { mibPerSecond, checkpointMs: await checkpoints(paths.words[name]) };
+        const cpuMsPerGib = (processorMs(pid) - beforeMs) / (bytes / 1024 / MIB);
+        figures[name] = { mibPerSecond, cpuMsPerGib, checkpointMs: await checkpoints(paths.words[name]) };
       }
       figures.share = figures.relay.mibPerSecond / figures.socat.mibPerSecond;
       result.runs.push(figures);
       const text = names.map(
         (name) =>
-          `${name} ${figures[name].mibPerSecond.toFixed(0)} MiB/s, checkpoint ${figures[name].checkpointMs.toFixed(2)} ms`,
+          `${name} ${figures[name].mibPerSecond.toFixed(0)} MiB/s (${figures[name].cpuMsPerGib.toFixed(0)} ms of processor a GiB), checkpoint ${figures[name].checkpointMs.toFixed(2)} ms`,
       );
       console.log(`${result.over}: ${text.join('; ')}; relay is ${figures.share.toFixed(2)} of socat`);
     }
@@ -139,6 +147,27 @@ async function measure(bytes, runs) {
     for (const child of children) child.kill();
     rmSync(folder, { recursive: true });
   }
+}
+
+/** What a process and those that it has started have used, waited for or not; for `direct` it is the sink's. */
+function processorMs(pid) {
+  let ticks = 0;
+  const parents = new Map();
+  const used = new Map();
+  for (const name of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
+    try {
+      const fields = readFileSync(`/proc/${name}/stat`, 'latin1')
+        .replace(/^.*\) /s, '')
+        .split(' ')
+        .map(Number);
+      parents.set(Number(name), fields[1]);
+      used.set(Number(name), fields[11] + fields[12] + fields[13] + fields[14]);
+    } catch {
+      // it has ended meanwhile
+    }
+  }
+  for (const [one, parent] of parents) if (one === pid || parent === pid) ticks += used.get(one);
+  return ticks * TICK_MS;
 }
 
 /** A migration stream of `bytes` until READY comes back, in MiB/s. */

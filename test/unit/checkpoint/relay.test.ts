@@ -1,7 +1,9 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { type ChannelEvent, Relay, type RelayLimits } from '../../../src/checkpoint/relay.js';
 import type { ColoError } from '../../../src/errors.js';
+import type { Dialect } from '../../../src/protocol/dialect.js';
 import { upstreamDialect } from '../../../src/protocol/dialect-upstream.js';
+import { v8Dialect } from '../../../src/protocol/dialects-early.js';
 import type { SyncPoint } from '../../../src/protocol/sync-point.js';
 import { ManualClock } from '../../../src/system/manual-clock.js';
 import { MemoryTransport } from '../../../src/system/memory-channel.js';
@@ -23,13 +25,16 @@ let held: SyncPoint[];
 let letGo: Array<() => void>;
 let refuse: Error | undefined;
 
-async function startRelay(limits: Partial<RelayLimits> = {}): Promise<void> {
+async function startRelay(
+  limits: Partial<RelayLimits> = {},
+  dialect: Dialect = upstreamDialect,
+): Promise<void> {
   relay = new Relay({
     listen: LISTEN,
     connect: SECONDARY,
     clock,
     transport,
-    dialect: upstreamDialect,
+    dialect,
     limits,
     onWord: (_direction, word) => {
       events.push(word);
@@ -263,6 +268,48 @@ describe('what is refused', () => {
     secondaries[1]!.say(0x00020000);
     await run(clock);
     expect(violations).toHaveLength(1);
+  });
+
+  it('an upstream pair where v8 is configured: said long before the initial copy would be given up', async () => {
+    await startRelay({ wordMsMax: 1000 }, v8Dialect);
+    const primary = await connect();
+    secondaries[0]!.say(0);
+    await run(clock, 999);
+    expect(violations).toEqual([]);
+    await run(clock, 2);
+    expect(violations.map((error) => error.message)).toEqual([
+      'secondary-to-primary: got 0x00000000 and no more (another dialect?), expected checkpoint-ready in state starting',
+    ]);
+    expect(primary.ended).toBe(true);
+  });
+
+  it('one byte a second in the middle of a word', async () => {
+    await startRelay({ wordMsMax: 1500 });
+    const [primary, secondary] = await coupled();
+    for (const byte of [0, 0, 0]) {
+      primary.channel.write(Buffer.from([byte]));
+      await run(clock, 1000);
+    }
+    expect(violations.map((error) => error.message)).toEqual([
+      expect.stringMatching(/got 0x0000 and no more/),
+    ]);
+    expect(secondary.take()).toBe('');
+    await coupled();
+  });
+
+  it('but not a word that is held, nor the part of one that came behind it', async () => {
+    await startRelay({ wordMsMax: 100 });
+    const [primary, secondary] = await coupled();
+    held.push('checkpoint-request');
+    primary.channel.write(Buffer.from('00000001' + '0000', 'hex'));
+    await run(clock, 5000);
+    expect(violations).toEqual([]);
+    letGo[0]!();
+    await run(clock, 50);
+    expect(secondary.take()).toBe('00000001');
+    primary.channel.write(Buffer.from([0, 3]));
+    await run(clock, 50);
+    expect(violations[0]?.message).toMatch(/got vmstate-send, expected nothing/);
   });
 
   it('a word that onWord rejects', async () => {

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { isBuilt } from '../native/sources.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const LOCK = join(ROOT, '.cache', 'setup.lock');
@@ -25,7 +26,7 @@ const TEST_PACKAGES = [
 /** In the order of their needs. */
 const STEPS = [
   { name: 'node modules', isMissing: () => !modulesMatchLock(), make: installModules },
-  { name: 'native addon', isMissing: addonIsStale, make: buildAddon },
+  { name: 'native addon', isMissing: () => !isBuilt(), make: buildAddon },
   { name: 'build', isMissing: () => readStamp() !== sourcesHash(), make: buildSources },
 ];
 
@@ -42,21 +43,6 @@ function modulesMatchLock() {
 
 function installModules() {
   run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
-}
-
-function addonSources() {
-  return filesUnder(join(ROOT, 'native'), /\.(cc|h|gyp|gypi)$/).filter((file) => !file.includes('/build/'));
-}
-
-/** native/build.mjs decides exactly; this only saves starting it. */
-function addonIsStale() {
-  const sources = addonSources();
-  if (sources.length === 0) return false;
-  const release = join(ROOT, 'native', 'build', 'Release');
-  const binaries = existsSync(release) ? readdirSync(release).filter((file) => file.endsWith('.node')) : [];
-  if (binaries.length === 0) return true;
-  const builtMs = Math.min(...binaries.map((file) => statSync(join(release, file)).mtimeMs));
-  return sources.some((file) => statSync(file).mtimeMs > builtMs);
 }
 
 function buildAddon() {

@@ -1,27 +1,19 @@
 #!/usr/bin/env node
 /**
- * Builds the addon when it is missing or older than its sources; else does nothing, in milliseconds.
+ * Builds the addon when it is missing or made from other sources; else does nothing, in milliseconds.
  * Exit code 1 with the cure when a tool is missing or the compiler fails. `--force` builds all of it anyway.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { binary, buildWith, isBuilt } from './sources.mjs';
 
 const folder = dirname(fileURLToPath(import.meta.url));
-const binary = join(folder, 'build', 'Release', 'colo_native.node');
-const modifiedMs = (path) => statSync(path).mtimeMs;
-
-function newestSourceMs() {
-  const sources = ['src', 'test-support'].flatMap((part) =>
-    readdirSync(join(folder, part)).map((name) => join(folder, part, name)),
-  );
-  return Math.max(...[join(folder, 'binding.gyp'), ...sources].map(modifiedMs));
-}
 
 function isUpToDate() {
-  if (!existsSync(binary) || modifiedMs(binary) < newestSourceMs()) return false;
+  if (!isBuilt()) return false;
   // One that was copied from another machine may be new and still not load here.
   try {
     createRequire(import.meta.url)(binary);
@@ -116,5 +108,5 @@ const forced = process.argv.includes('--force');
 if (forced || !isUpToDate()) {
   takeLock();
   // Whoever held the lock may have built it.
-  if (forced || !isUpToDate()) build();
+  if (forced || !isUpToDate()) buildWith(build);
 }

@@ -12,7 +12,7 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const FOLDER = join(ROOT, '.cache', 'sanitized');
 const NATIVE = join(FOLDER, 'native');
 const BINARIES = join(NATIVE, 'build', 'Release');
-const PARTS = ['binding.gyp', 'build.mjs', 'src', 'test-support'];
+const PARTS = ['binding.gyp', 'build.mjs', 'sources.mjs', 'src', 'test-support'];
 // vptr needs the type information that the addon does without
 const SANITIZERS = '-fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all';
 

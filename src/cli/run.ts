@@ -2,7 +2,8 @@
 import { watchFile as watchFileOf } from 'node:fs';
 import type { Config } from '../config/derive.js';
 import { asColoError, ColoError } from '../errors.js';
-import { type AdminOptions, AdminServer } from '../observe/http.js';
+import { AdminThread } from '../observe/admin-thread.js';
+import type { AdminOptions } from '../observe/http.js';
 import { createLog } from '../observe/log.js';
 import { type RunningProxy, startProxy } from '../proxy.js';
 import { realClock, sleep } from '../system/clock.js';
@@ -46,7 +47,7 @@ export async function run(config: Config, { load, watchFile }: RunOptions): Prom
   const admin =
     config.http.listen === 'off'
       ? undefined
-      : new AdminServer({
+      : new AdminThread({
           listen: config.http.listen,
           status: () => proxy.status(),
           divergences: () => proxy.evidence.latest(),
@@ -78,7 +79,7 @@ export async function run(config: Config, { load, watchFile }: RunOptions): Prom
       if (now.mtimeMs !== before.mtimeMs && now.mtimeMs !== 0) unattended();
     });
   }
-  const control = new AdminServer({
+  const control = new AdminThread({
     listen: `unix:${controlSocket(config)}`,
     status: () => proxy.status(),
     divergences: () => proxy.evidence.latest(),

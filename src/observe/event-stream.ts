@@ -16,10 +16,13 @@ const READERS_MAX = 16;
 const UNREAD_BYTES_MAX = 1024 * 1024;
 const DIVERGENCES_SHOWN = 30;
 
+/** What is asked of the data plane's thread comes later; of the own one, at once. */
+export type Awaitable<T> = T | Promise<T>;
+
 export interface EventSources {
-  readonly status: () => PairStatus;
-  readonly divergences: () => readonly ExplainedDivergence[];
-  readonly flows: () => readonly TopFlow[];
+  readonly status: () => Awaitable<PairStatus>;
+  readonly divergences: () => Awaitable<readonly ExplainedDivergence[]>;
+  readonly flows: () => Awaitable<readonly TopFlow[]>;
   readonly clock: Clock;
 }
 
@@ -34,7 +37,7 @@ export class EventStream {
   }
 
   start(): void {
-    this.#timer = this.#sources.clock.every(PERIOD_MS, () => this.#tick());
+    this.#timer = this.#sources.clock.every(PERIOD_MS, () => void this.#tick());
   }
 
   stop(): void {
@@ -53,28 +56,29 @@ export class EventStream {
     this.#readers.add(response);
     response.on('close', () => this.#readers.delete(response));
     response.write(event('past', { samples: this.#timeline.samples, events: this.#timeline.events }));
-    response.write(this.#now());
+    void this.#now().then((text) => response.write(text));
     return true;
   }
 
-  #tick(): void {
-    this.#timeline.take(this.#sources.status(), this.#sources.clock.wallMs());
+  async #tick(): Promise<void> {
+    const atMs = this.#sources.clock.wallMs();
+    this.#timeline.take(await this.#sources.status(), atMs);
     if (this.#readers.size === 0) return;
-    const text = this.#now();
+    const text = await this.#now();
     for (const reader of this.#readers) {
       if (reader.writableLength > UNREAD_BYTES_MAX) reader.destroy();
       else reader.write(text);
     }
   }
 
-  #now(): string {
+  async #now(): Promise<string> {
     const { status, divergences, flows } = this.#sources;
     return event('now', {
       sample: this.#timeline.samples.at(-1) ?? null,
       events: this.#timeline.events,
-      status: JSON.parse(statusJson(status())),
-      divergences: divergences().slice(0, DIVERGENCES_SHOWN),
-      flows: flows(),
+      status: JSON.parse(statusJson(await status())),
+      divergences: (await divergences()).slice(0, DIVERGENCES_SHOWN),
+      flows: await flows(),
     });
   }
 }

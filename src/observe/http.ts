@@ -14,7 +14,7 @@ import type { PairStatus } from '../pair/status.js';
 import type { TopFlow } from '../pair/top-flows.js';
 import type { Clock, Timer } from '../system/clock.js';
 import type { Log } from '../system/log.js';
-import { EventStream } from './event-stream.js';
+import { type Awaitable, EventStream } from './event-stream.js';
 import { listenOptions } from './listen-address.js';
 import { type BuildInfo, PairMetrics } from './metrics.js';
 import { loadPage, PAGE_POLICY } from './page.js';
@@ -23,14 +23,14 @@ import { statusJson } from './status-json.js';
 export interface AdminOptions {
   /** `HOST:PORT` or `unix:PATH`. Port 0 takes a free one. */
   readonly listen: string;
-  readonly status: () => PairStatus;
+  readonly status: () => Awaitable<PairStatus>;
   readonly log: Log;
   readonly clock: Clock;
   readonly build: BuildInfo;
   /** For GET /api/divergences; latest first. */
-  readonly divergences?: () => readonly ExplainedDivergence[];
+  readonly divergences?: () => Awaitable<readonly ExplainedDivergence[]>;
   /** For the status page. */
-  readonly flows?: () => readonly TopFlow[];
+  readonly flows?: () => Awaitable<readonly TopFlow[]>;
   /** What POST /api/VERB does; absent: nothing may be asked. Give it to a unix socket: its file mode says who may. */
   readonly act?: (verb: string, args: ActionArguments) => Promise<Readonly<Record<string, unknown>>>;
   /** What `authorization: Bearer` must say before anything is done; absent: whoever can connect may ask. */
@@ -74,10 +74,20 @@ export class AdminServer {
     this.#routes = new Map<string, Route>([
       ['/metrics', async () => ({ code: 200, type: metrics.contentType, body: await metrics.scrape() })],
       ['/healthz', () => ({ code: 200, type: TEXT, body: 'ok\n' })],
-      ['/readyz', () => readiness(options.status())],
-      ['/api/divergences', () => json({ seen: options.status().evidence.seen, divergences: divergences() })],
-      ['/api/flows', () => json(flows())],
-      ['/api/status', () => ({ code: 200, type: 'application/json', body: statusJson(options.status()) })],
+      ['/readyz', async () => readiness(await options.status())],
+      [
+        '/api/divergences',
+        async () => json({ seen: (await options.status()).evidence.seen, divergences: await divergences() }),
+      ],
+      ['/api/flows', async () => json(await flows())],
+      [
+        '/api/status',
+        async () => ({
+          code: 200,
+          type: 'application/json',
+          body: statusJson(await options.status()),
+        }),
+      ],
     ]);
     this.#server = createServer(
       {

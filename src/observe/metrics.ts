@@ -13,10 +13,10 @@ export interface BuildInfo {
 export class PairMetrics {
   readonly contentType: string = Registry.PROMETHEUS_CONTENT_TYPE;
   readonly #registry = new Registry();
-  readonly #readStatus: () => PairStatus;
+  readonly #readStatus: () => PairStatus | Promise<PairStatus>;
   #status: PairStatus | undefined;
 
-  constructor(readStatus: () => PairStatus, build: BuildInfo) {
+  constructor(readStatus: () => PairStatus | Promise<PairStatus>, build: BuildInfo) {
     this.#readStatus = readStatus;
     for (const metric of METRICS) {
       if (metric.kind === 'histogram') this.#addHistogram(metric);
@@ -33,7 +33,7 @@ export class PairMetrics {
 
   /** The exposition text. Concurrent scrapes share a status: it is read once at the start of each. */
   async scrape(): Promise<string> {
-    this.#status = this.#readStatus();
+    this.#status = await this.#readStatus();
     return this.#registry.metrics();
   }
 

@@ -252,7 +252,7 @@ async function tcpThroughput() {
 
 /**
  * The whole program, one VM's traffic passing, while nobody looks and while somebody looks all the time: 40 requests a
- * second and the status page open, and 20 reloads a second that each write to the log.
+ * second and the status page open.
  */
 async function watchedRun(variant, perSecond) {
   const directory = mkdtempSync(join(tmpdir(), 'colo-bench-'));
@@ -264,7 +264,6 @@ async function watchedRun(variant, perSecond) {
       const log = openSync(join(directory, 'log'), 'w');
       const proxy = new Child(inside('host', measured(...words)), { stdio: ['pipe', log, 'inherit'] });
       let reader;
-      let reloads;
       try {
         await untilUpIs('tap0');
         raise(proxy.pid);
@@ -280,13 +279,11 @@ async function watchedRun(variant, perSecond) {
           const file = join(ROOT, 'test/bench/net/reader.mjs');
           reader = new Child(inside('host', measured(process.execPath, file, ADMIN_PORT, '40')));
           await reader.line();
-          reloads = setInterval(() => proxy.process.kill('SIGHUP'), 50);
         }
         const result = JSON.parse(await child.ask('go'));
         await child.end();
         return { ...result, answers: reader === undefined ? 0 : Number(await reader.ask()) };
       } finally {
-        clearInterval(reloads);
         await reader?.end();
         await proxy.kill('SIGTERM');
         closeSync(log);

@@ -1,6 +1,6 @@
 // What the benchmarks share: building their C programs, running children pinned to a core, medians with their spread.
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, statSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -12,9 +12,19 @@ const isRoot = process.getuid() === 0;
 export const measured = (...words) => ['taskset', '-c', '1', ...words];
 export const driver = (...words) => [...(isRoot ? ['chrt', '-r', '10'] : []), 'taskset', '-c', '0', ...words];
 
-/** Puts a process that has started, with all its threads, above whatever else the machine is doing. Needs root. */
+/**
+ * Puts a process that has started above whatever else the machine is doing, but for its threads that stand back by
+ * themselves (nice). Needs root.
+ */
 export function raise(pid) {
-  if (isRoot) spawnSync('chrt', ['-a', '-r', '-p', '10', String(pid)], { stdio: 'ignore' });
+  if (!isRoot) return;
+  for (const thread of readdirSync(`/proc/${pid}/task`)) {
+    const fields = readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8')
+      .replace(/^.*\) /, '')
+      .split(' ');
+    const nice = Number(fields[16]);
+    if (nice <= 0) spawnSync('chrt', ['-r', '-p', '10', thread], { stdio: 'ignore' });
+  }
 }
 
 /** Compiles a program of test/bench when its sources are newer; returns its path. */

@@ -111,6 +111,7 @@ describe('the running program', () => {
     await new Promise<void>((resolve) => server!.listen(join(folder, 'primary.qmp'), resolve));
     proxy = new ProxyProcess(words());
     await proxy.until('a second visit', () => visits >= 2);
+    await proxy.until('the admin address', () => existsSync(join(folder, 'http.sock')));
     expect((await getUnix(join(folder, 'http.sock'), '/healthz')).code).toBe(200);
     proxy.child.kill('SIGINT');
     expect(await proxy.exit()).toBe(0);

@@ -8,6 +8,7 @@ import { CaptureRing, EVIDENCE_INTERFACES } from './evidence/capture-ring.js';
 import { EvidenceLog } from './evidence/evidence-log.js';
 import { eventFrame, RECORDING_INTERFACES, RecordedComparator } from './evidence/recorder.js';
 import { createArbiter } from './failover/create-arbiter.js';
+import { addressProbe, guestProbe, type ProbeOptions } from './failover/probe.js';
 import { firstState, StateFile } from './failover/state-file.js';
 import { createLink, type LinkRole } from './link/factory.js';
 import { interfaceMtus, mtuProblems } from './link/interface-mtus.js';
@@ -179,7 +180,10 @@ function topFlowsOf(pair: Pair): TopFlow[] {
 }
 
 /** What outlives this process, and who is asked before another side could go on. Throws COLO_ERR_STATE. */
-function survival(config: Config, isSuccessor: boolean): Pick<PairParts, 'state' | 'arbiter' | 'fence'> {
+function survival(
+  config: Config,
+  isSuccessor: boolean,
+): Pick<PairParts, 'state' | 'arbiter' | 'fence' | 'probes'> {
   const { stateFile, arbiter, fenceProgram, fenceMsMax } = config.failover;
   const file = new StateFile(stateFile);
   const found = file.load() ?? firstState();
@@ -188,8 +192,21 @@ function survival(config: Config, isSuccessor: boolean): Pick<PairParts, 'state'
   return {
     state: { file, found },
     arbiter: createArbiter(arbiter, claimant, realClock),
+    probes: probesOf(config),
     ...(fenceProgram === undefined ? {} : { fence: { program: fenceProgram, msMax: fenceMsMax } }),
   };
+}
+
+function probesOf({ name, failover }: Config): ProbeOptions[] {
+  const { probeProgram, probeAddress, probeEveryMs: everyMs, probeMsMax: msMax } = failover;
+  const probes: ProbeOptions[] = [];
+  if (probeProgram !== undefined) {
+    probes.push({ sign: 'guest-probe-failed', everyMs, msMax, look: guestProbe(probeProgram, name) });
+  }
+  if (probeAddress !== undefined) {
+    probes.push({ sign: 'address-silent', everyMs, msMax, look: addressProbe(probeAddress) });
+  }
+  return probes;
 }
 
 /** A cancelled mirror ends after its requests in flight. */

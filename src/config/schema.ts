@@ -290,6 +290,17 @@ export const configSchema = z.strictObject({
         'A monitor silent, or frames not taken, for this long are signs of a lost VM; both together are enough',
       ),
       heartbeatAloneMsMax: milliseconds(10_000, 100, 'A monitor silent for this long is enough by itself'),
+      probeProgram: absolutePath(
+        'Run as PROGRAM probe PAIR while protected; exit code 0: the guest serves. Failing twice in a row is a sign of a lost VM, as heartbeatMsMax says',
+      ).optional(),
+      probeAddress: z
+        .union([z.ipv4(), z.ipv6()], { error: 'must be an IPv4 or IPv6 address' })
+        .optional()
+        .describe(
+          'Pinged while protected: an address that only the guest answers. Silent twice in a row is such a sign, too',
+        ),
+      probeEveryMs: milliseconds(500, 100, 'Between two looks of a probe'),
+      probeMsMax: milliseconds(450, 50, 'How long a probe may take; later counts as failed'),
       protectAuto: flag(true, 'Protect as soon as a fresh secondary is there; else by colo-proxy protect'),
       stateFile: absolutePath(
         'What must survive the proxy: roles, and connections that are translated since a failover. Default: state.json in the runtime directory',

@@ -8,7 +8,9 @@ export type Sign =
   | 'monitor-silent-long' // nor for heartbeatAloneMsMax
   | 'frames-untaken' // its link has frames for it that it has not taken for heartbeatMsMax
   | 'link-down' // its link has no carrier, or its peer has closed it
-  | 'checkpoint-late'; // a checkpoint has waited for its next word for heartbeatMsMax
+  | 'checkpoint-late' // a checkpoint has waited for its next word for heartbeatMsMax
+  | 'guest-probe-failed' // the operator's program has said so, twice in a row
+  | 'address-silent'; // the address that is probed has not echoed, twice in a row
 
 export const SIGN_WEIGHTS: Readonly<Record<Sign, number>> = {
   'monitor-silent': 1,
@@ -16,6 +18,8 @@ export const SIGN_WEIGHTS: Readonly<Record<Sign, number>> = {
   'frames-untaken': 1,
   'link-down': 1,
   'checkpoint-late': 1,
+  'guest-probe-failed': 1,
+  'address-silent': 1,
 };
 
 export const SIGNS = Object.keys(SIGN_WEIGHTS) as readonly Sign[];
@@ -44,6 +48,7 @@ export class Detector {
   #untakenMs: number | null = null;
   #linkDown = false;
   #owedMs: number | null = null;
+  #failing: readonly Sign[] = [];
   #lookedMs: number | null = null;
 
   constructor(limits: DetectorLimits) {
@@ -57,6 +62,7 @@ export class Detector {
     this.#untakenMs = null;
     this.#linkDown = false;
     this.#owedMs = null;
+    this.#failing = [];
     this.#lookedMs = null;
   }
 
@@ -77,8 +83,16 @@ export class Detector {
   /**
    * @param untaken frames that the VM has not taken from its link
    * @param owesWord a checkpoint waits for the VM's next word
+   * @param failing probes that fail now
    */
-  look(nowMs: number, untaken: number, linkUp: boolean, owesWord = false): void {
+  look(
+    nowMs: number,
+    untaken: number,
+    linkUp: boolean,
+    owesWord = false,
+    failing: readonly Sign[] = [],
+  ): void {
+    this.#failing = failing;
     const { heartbeatEveryMs } = this.#limits;
     const lateMs = this.#lookedMs === null ? 0 : nowMs - this.#lookedMs - heartbeatEveryMs;
     this.#lookedMs = nowMs;
@@ -104,7 +118,7 @@ export class Detector {
     if (this.#untakenMs !== null && nowMs - this.#untakenMs >= heartbeatMsMax) signs.push('frames-untaken');
     if (this.#linkDown) signs.push('link-down');
     if (this.#owedMs !== null && nowMs - this.#owedMs >= heartbeatMsMax) signs.push('checkpoint-late');
-    return signs;
+    return [...signs, ...this.#failing];
   }
 
   isLost(nowMs: number): boolean {

@@ -1,5 +1,6 @@
 import type { Phase } from '../checkpoint/ports.js';
 import { Detector, type DetectorLimits, type Sign } from '../failover/detector.js';
+import { Probe, type ProbeOptions } from '../failover/probe.js';
 import type { Clock, Timer } from '../system/clock.js';
 import type { Pair } from './pair.js';
 import type { Vm } from './vm.js';
@@ -15,21 +16,25 @@ export class Heartbeat {
   readonly #clock: Clock;
   readonly #limits: DetectorLimits;
   readonly #detector: Detector;
+  readonly #probes: readonly Probe[];
   #watched: Vm | null = null;
   #timer: Timer | null = null;
 
-  constructor(pair: Pair, clock: Clock, limits: DetectorLimits) {
+  constructor(pair: Pair, clock: Clock, limits: DetectorLimits, probes: readonly ProbeOptions[]) {
     this.#pair = pair;
     this.#clock = clock;
     this.#limits = limits;
     this.#detector = new Detector(limits);
+    this.#probes = probes.map((options) => new Probe(options, clock));
   }
 
   start(): void {
+    for (const probe of this.#probes) probe.start();
     this.#timer = this.#clock.every(this.#limits.heartbeatEveryMs, () => this.#look());
   }
 
   stop(): void {
+    for (const probe of this.#probes) probe.stop();
     this.#timer?.cancel();
   }
 
@@ -45,6 +50,7 @@ export class Heartbeat {
     if (!counts || primary !== this.#watched) {
       this.#watched = counts ? primary : null;
       this.#detector.reset();
+      for (const probe of this.#probes) probe.reset();
       return;
     }
     const nowMs = this.#clock.now();
@@ -55,6 +61,7 @@ export class Heartbeat {
       untaken,
       links.every((link) => link.state === 'up'),
       OWING_PHASES.has(coordinator.phase),
+      this.#probes.filter(({ isFailing }) => isFailing).map(({ sign }) => sign),
     );
     if (this.#detector.mayAsk(nowMs)) {
       void primary.status().then(

@@ -107,7 +107,7 @@ export class Pair {
     this.protection = new Protection({
       ...{ parts, vms, nics, relay, coordinator, authority, keeper, history, disks },
     });
-    this.#heartbeat = new Heartbeat(this, clock, limits.detector);
+    this.#heartbeat = new Heartbeat(this, clock, limits.detector, parts.probes ?? []);
     this.handover = new Handover({
       ...{ parts, vms, nics, relay, coordinator, authority, keeper, history, disks, clock },
       protection: this.protection,

@@ -6,6 +6,7 @@ import type { EvidenceLog } from '../evidence/evidence-log.js';
 import type { Arbiter } from '../failover/arbiter.js';
 import type { DetectorLimits } from '../failover/detector.js';
 import type { MandateLimits } from '../failover/mandate.js';
+import type { ProbeOptions } from '../failover/probe.js';
 import type { KeptState, StateFile } from '../failover/state-file.js';
 import type { Link } from '../link/link.js';
 import type { DialectChoice } from '../protocol/dialects.js';
@@ -58,6 +59,8 @@ export interface PairParts {
   /** Asked before any promotion. Without one there is one host and this proxy alone. */
   readonly arbiter?: Arbiter;
   readonly fence?: Fence;
+  /** Looks at the guest from elsewhere; none unless given. */
+  readonly probes?: readonly ProbeOptions[];
   /** What an earlier process left, and where this one writes; forgotten with the process unless given. */
   readonly state?: { readonly file: StateFile; readonly found: KeptState };
   /** Keys the flow hash. */

@@ -44,7 +44,9 @@ export interface WorldOptions {
   readonly log?: Log;
   readonly limits?: Partial<PairLimits>;
   /** Who is asked before a promotion, and the like. */
-  readonly pair?: Partial<Pick<PairParts, 'arbiter' | 'fence' | 'protectAuto' | 'failoverAuto' | 'state'>>;
+  readonly pair?: Partial<
+    Pick<PairParts, 'arbiter' | 'fence' | 'protectAuto' | 'failoverAuto' | 'state' | 'probes'>
+  >;
   /** An arbiter with a lease, which can crash. */
   readonly leased?: boolean;
   /** Network interfaces of the guest, each with a network and a client of its own. */

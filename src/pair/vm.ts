@@ -58,6 +58,11 @@ export interface VmOptions {
 /** `guest-reset` ends QEMU when it was started with -no-reboot (qapi/run-state.json: ShutdownCause). */
 const GUEST_SHUTDOWN_REASONS: readonly string[] = ['guest-shutdown', 'guest-reset'];
 
+/** QEMU's run state while a checkpoint has stopped the guest (RUN_STATE_COLO). */
+const STOPPED_FOR_COLO = 'colo';
+/** Between two looks at whether the guest runs again; 12 to 35 ms pass until it does. */
+const LEAVE_LOOK_MS = 50;
+
 export class Vm {
   readonly seat: Seat;
   readonly #qmp: QmpClient;
@@ -190,7 +195,11 @@ export class Vm {
     return triggerCheckpoint(this.#qmp);
   }
 
-  /** The other VM is gone: leave COLO and go on alone. A VM that is not under COLO is left as it is. */
+  /**
+   * The other VM is gone: leave COLO and go on alone. A VM that is not under COLO is left as it is. Rejects with
+   * COLO_ERR_FAILOVER when its guest stays stopped: QEMU answers before its COLO thread has ended, and one that hangs
+   * would leave it so without a word.
+   */
   async leaveColo(): Promise<void> {
     try {
       await this.#lostHeartbeat();
@@ -200,6 +209,13 @@ export class Vm {
         error.code === 'COLO_ERR_QMP_COMMAND' &&
         /not enabled|not in/i.test(error.message);
       if (!notUnderColo) throw error;
+    }
+    const endMs = this.#clock.now() + this.#limits.commandMsMax;
+    while ((await this.status()).status === STOPPED_FOR_COLO) {
+      if (this.#clock.now() >= endMs) {
+        throw new ColoError('COLO_ERR_FAILOVER', `the guest on the seat ${this.seat} stays stopped for COLO`);
+      }
+      await sleep(this.#clock, LEAVE_LOOK_MS);
     }
   }
 

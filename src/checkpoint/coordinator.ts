@@ -321,6 +321,7 @@ export class Coordinator {
       epoch: this.#epoch,
       cause,
       requestedAtMs: atMs,
+      begunAtMs: run.gateClosedAtMs,
       askedAtMs: run.askedAtMs,
       requestSeenAtMs: run.requestSeenAtMs,
       loadedAtMs,

@@ -54,6 +54,8 @@ export interface CheckpointRecord {
   readonly cause: CheckpointCause;
   /** Clock times in milliseconds. REQUEST: when the relay saw it. */
   readonly requestedAtMs: number;
+  /** The gate was closed: what it had to wait for before, the least distance, is over. */
+  readonly begunAtMs: number;
   /** Both VMs had taken what was fed to them, and the primary was asked; 0: QEMU began by itself. */
   readonly askedAtMs: number;
   readonly requestSeenAtMs: number;

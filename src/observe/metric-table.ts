@@ -184,6 +184,20 @@ export const METRICS: readonly (NumberMetric | HistogramMetric)[] = [
 
   {
     kind: 'histogram',
+    name: 'colo_proxy_checkpoint_ask_seconds',
+    help: 'From the closing of the gate to asking the primary: both VMs take what was fed to them.',
+    labelNames: [],
+    read: (status) => status.ask,
+  },
+  {
+    kind: 'histogram',
+    name: 'colo_proxy_checkpoint_request_seconds',
+    help: 'From asking the primary to its checkpoint-request.',
+    labelNames: [],
+    read: (status) => status.request,
+  },
+  {
+    kind: 'histogram',
     name: 'colo_proxy_checkpoint_pause_seconds',
     help: "How long the primary's guest was stopped by a checkpoint.",
     labelNames: [],

@@ -47,6 +47,8 @@ export function snapshot(pair: Pair, name: string): PairStatus {
     dialect: pair.relay.dialect,
     syncPoints: pair.relay.syncPoints.seenByWord,
     failovers: history.failovers,
+    ask: history.ask,
+    request: history.request,
     pause: history.pause,
     releaseLatency: Histogram.sum(planes.map(({ counters }) => counters.releaseLatency)),
     lastCheckpoint: history.lastCheckpoint,

@@ -96,6 +96,9 @@ export interface PairStatus {
   /** Each sync-point of the migration channel: how often, and when last. */
   readonly syncPoints: Readonly<Record<SyncPoint, Readonly<SyncPointSeen>>>;
   readonly failovers: Readonly<Record<'primary-lost' | 'secondary-lost', number>>;
+  /** Of each checkpoint of ours: from the closing of the gate to the question to the primary, and on to its REQUEST. */
+  readonly ask: Histogram;
+  readonly request: Histogram;
   /** How long the primary's guest was stopped by each checkpoint. */
   readonly pause: Histogram;
   /** How long released frames were held. */

@@ -184,6 +184,7 @@ describe('a checkpoint', () => {
         epoch: 2,
         cause: 'operator',
         requestedAtMs: t0,
+        begunAtMs: t0,
         askedAtMs: t0,
         requestSeenAtMs: t0 + 3,
         loadedAtMs: t0 + 16,

@@ -22,6 +22,8 @@ import { runPlans } from './pool.mjs';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const CACHE = join(ROOT, '.cache', 'mutants');
 const PLACE = join(CACHE, String(process.pid));
+/** A prime that divides no number of plans. */
+const STRIDE = 1009;
 const KEPT = join(CACHE, 'results.json');
 
 const { values: options } = parseArgs({
@@ -71,12 +73,19 @@ function digestOf(folder) {
 /** Random trials, those with the mutant's own faults (`faults`) and directed ones by turns. */
 function* plans({ faults }) {
   const first = Number(options.seed);
-  const directed = directedPlans(first);
+  const fits = (plan) => plan.faults.some(({ name }) => faults?.includes(name));
+  const all = directedPlans(first);
+  const directed = [...all.filter(fits), ...spread(all.filter((plan) => !fits(plan)))];
   for (let index = 0; index < Number(options.seeds); index++) {
     const isOwn = faults !== undefined && index % 2 === 0;
     yield makePlan(first + index, isOwn ? { faults } : {});
-    if (index < directed.length) yield directed[(index * 7) % directed.length];
+    if (index < directed.length) yield directed[index];
   }
+}
+
+/** In another order, so that the first few differ. */
+function spread(plans) {
+  return plans.map((_plan, index) => plans[(index * STRIDE) % plans.length]);
 }
 
 async function hunt(mutant, dist) {

@@ -149,6 +149,8 @@ export interface PlanOptions {
 const VLANS = [0, 0, 0, 7, 100 * 4096 + 7];
 const STEPS_DEFAULT = 12;
 const LIGHT_REQUESTS = 1000;
+/** Protection has returned by then. */
+const SECOND_FAULT_MS = 1600;
 const FAULTS_WITHIN_MS = 1500;
 
 const SIZES: Readonly<Record<TaskName, (random: Random) => number>> = {
@@ -233,7 +235,7 @@ export function lightPlan(seed: number): Plan {
   return { seed, world: {}, tight: false, tasks: [task], faults: [] };
 }
 
-/** Each disruptive fault at each sync-point in turn, under the same traffic. */
+/** Each disruptive fault at each sync-point in turn, under the same traffic; and each as the second of two. */
 export function directedPlans(seed: number): Plan[] {
   const base = makePlan(seed, { faults: [] });
   const tasks: PlannedTask[] = [
@@ -245,6 +247,14 @@ export function directedPlans(seed: number): Plan[] {
     ),
   ];
   const plans: Plan[] = [];
+  const long: PlannedTask = { name: 'count', ipVersion: 4, atMs: 0, size: 900, nic: 0 };
+  for (const name of DISRUPTIVE) {
+    const faults: PlannedFault[] = [
+      { name: 'crash-primary', when: { atMs: 100 }, durationMs: 50 },
+      { name, when: { atMs: SECOND_FAULT_MS }, durationMs: 50 },
+    ];
+    plans.push({ ...base, tight: false, tasks: [long, ...tasks], faults });
+  }
   for (const name of DISRUPTIVE) {
     for (const phase of STRUCK_PHASES) {
       // The first checkpoint ends the translation of the connections, the second finds it ended.

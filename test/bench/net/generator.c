@@ -28,7 +28,7 @@
 #define STALL_NS 1000000000LL  // what is still out after this is lost
 #define SAMPLES_MAX 4000000
 // At a fixed rate: rest, so that the kernel does not throttle what spins at real-time priority (sched(7)).
-#define REST_EVERY_NS 850000000LL
+#define REST_EVERY_NS 700000000LL
 #define REST_US 100000
 #define SEGMENT_BYTES 1448
 #define WARM_PACKETS 300000

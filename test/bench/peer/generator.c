@@ -29,7 +29,7 @@
 #define QUIET_NS 300000LL
 #define SAMPLES_MAX 4000000
 // At a fixed rate: rest, so that the kernel does not throttle what spins at real-time priority (sched(7)).
-#define REST_EVERY_NS 850000000LL
+#define REST_EVERY_NS 700000000LL
 #define REST_US 100000
 #define WARM_PACKETS 300000
 #define WARM_BYTES 400000000LL

@@ -61,7 +61,7 @@ export class FileArbiter implements Arbiter {
       return signal.aborted ? unknown('given up') : lost(`generation ${newest.generation} is being renewed`);
     }
     const startedMs = this.#clock.now();
-    const generation = newest.generation + 1;
+    const generation = Math.max(newest.generation, claim.generation) + 1;
     const draft = await this.#write(false);
     try {
       await link(draft, this.#path(generation));

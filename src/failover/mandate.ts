@@ -92,12 +92,13 @@ export class Mandate {
       this.#arbiter.claim({ reason, seat, generation: this.generation }, signal),
     );
     if (this.#isOver) return false;
-    if (answer.outcome !== 'won') {
-      const isPromotion = reason !== 'start' && reason !== 'again';
-      if (isPromotion) this.heldUntilMs = Number.NEGATIVE_INFINITY;
-      this.#refused(answer.detail);
-      return false;
+    if (answer.outcome === 'won' && !this.#isNext(answer.generation)) {
+      return this.#denied(
+        reason,
+        `generation ${answer.generation} after ${this.generation}: the arbiter has forgotten`,
+      );
     }
+    if (answer.outcome !== 'won') return this.#denied(reason, answer.detail);
     const wasHeld = this.isHeld(this.#clock.now()) && this.problem === '' && this.generation > 0;
     this.generation = answer.generation;
     this.#events.generationChanged(answer.generation);
@@ -105,6 +106,18 @@ export class Mandate {
     if (!this.isHeld(this.#clock.now())) return false;
     if (!wasHeld) this.#events.held(answer.generation);
     return true;
+  }
+
+  #isNext(generation: number): boolean {
+    return Number.isSafeInteger(generation) && generation > this.generation;
+  }
+
+  /** Output that has not begun does not begin; nobody else has been let go on, so what this side did it may still do. */
+  #denied(reason: ClaimReason, detail: string): false {
+    const isPromotion = reason !== 'start' && reason !== 'again';
+    if (isPromotion) this.heldUntilMs = Number.NEGATIVE_INFINITY;
+    this.#refused(detail);
+    return false;
   }
 
   /** Asks no more: a successor process does, with what is returned. */

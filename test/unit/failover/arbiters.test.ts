@@ -129,9 +129,10 @@ describe('the mandate', () => {
 
   it('is not held before the first yes, is renewed, and ends by the clock alone when nobody answers', async () => {
     let isAnswering = true;
+    let generation = 0;
     const until = (): ClaimAnswer =>
       isAnswering
-        ? { outcome: 'won', generation: 1, heldUntilMs: clock.now() + 900 }
+        ? { outcome: 'won', generation: ++generation, heldUntilMs: clock.now() + 900 }
         : { outcome: 'unknown', detail: 'silence' };
     const { clock, mandate, said } = rig({ claim: until, renew: until });
     expect(mandate.isHeld(clock.now())).toBe(false);
@@ -147,6 +148,52 @@ describe('the mandate', () => {
     expect(mandate.isHeld(clock.now())).toBe(true);
     expect(said[0]).toBe('held');
     expect(said.at(-1)).toBe('held');
+  });
+
+  it.each([
+    ['a generation that was there before', 7],
+    ['a generation that is none', Number.NaN],
+  ])('an arbiter that lies with %s is a no', async (_what, generation) => {
+    const { clock, mandate, said } = rig({
+      claim: () => ({ outcome: 'won', generation, heldUntilMs: Number.POSITIVE_INFINITY }),
+      renew: () => ({ outcome: 'unknown', detail: '' }),
+    });
+    mandate.generation = 7;
+    const claimed = mandate.claim('promote-secondary', 'secondary');
+    await run(clock, 20);
+    expect(await claimed).toBe(false);
+    expect(mandate.isHeld(clock.now())).toBe(false);
+    expect(said).toEqual([expect.stringContaining('the arbiter has forgotten')]);
+  });
+
+  it('a moment that is none is no right', async () => {
+    const { clock, mandate } = rig({
+      claim: () => ({ outcome: 'won', generation: 1, heldUntilMs: Number.NaN }),
+      renew: () => ({ outcome: 'unknown', detail: '' }),
+    });
+    const claimed = mandate.claim('promote-secondary', 'secondary');
+    await run(clock, 20);
+    expect(await claimed).toBe(false);
+    expect(mandate.isHeld(clock.now())).toBe(false);
+  });
+
+  it('an arbiter that answers again, or after its time, is not heard', async () => {
+    let answerLate: ((answer: ClaimAnswer) => void) | undefined;
+    const { clock, mandate } = rig({
+      claim: () =>
+        new Promise((resolve) => {
+          answerLate ??= resolve; // of the first question
+        }),
+      renew: () => ({ outcome: 'unknown', detail: '' }),
+    });
+    const claimed = mandate.claim('promote-secondary', 'secondary');
+    await run(clock, 2200);
+    expect(await claimed).toBe(false);
+    answerLate!({ outcome: 'won', generation: 1, heldUntilMs: Number.POSITIVE_INFINITY });
+    answerLate!({ outcome: 'won', generation: 2, heldUntilMs: Number.POSITIVE_INFINITY });
+    await run(clock, 20);
+    expect(mandate.isHeld(clock.now())).toBe(false);
+    expect(mandate.generation).toBe(0);
   });
 
   it('an arbiter that never answers a claim is a no, in time', async () => {

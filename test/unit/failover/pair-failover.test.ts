@@ -140,9 +140,10 @@ describe('the arbiter is asked before any promotion', () => {
 describe('a lease', () => {
   it('that runs out silences both ways; had again, the connections go on', async () => {
     let isAnswering = true;
+    let generation = 0;
     const answer = async (): Promise<ClaimAnswer> =>
       isAnswering
-        ? { outcome: 'won', generation: 1, heldUntilMs: world.clock.now() + 900 }
+        ? { outcome: 'won', generation: ++generation, heldUntilMs: world.clock.now() + 900 }
         : { outcome: 'unknown', detail: 'cut off' };
     const lease: Arbiter = {
       kind: 'etcd',

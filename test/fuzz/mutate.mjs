@@ -1,8 +1,9 @@
 /** Small changes to an input, as every mutating fuzzer makes them: bits, numbers, pieces, words of the format, crossings. */
 const NUMBERS = [0, 1, 2, 4, 5, 8, 16, 20, 32, 40, 60, 64, 0x7f, 0x80, 0xff];
 const WIDE_NUMBERS = [0, 1, 0x7fff, 0x8000, 0xffff, 0x10000, 0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff];
-const CHANGES_MAX = 8;
-const PIECE_BYTES_MAX = 32;
+/** Few changes and short pieces are the likelier: up to 2^3 and 2^5. */
+const CHANGES_BITS = 4;
+const PIECE_BITS = 6;
 
 /**
  * @param corpus other inputs, to cross with.
@@ -19,9 +20,9 @@ export function mutate(input, { corpus, tokens, bytesMax }, random) {
       bytes.subarray(Math.min(bytes.length, at + dropped)),
     ]);
   };
-  for (let change = 1 + (random() % CHANGES_MAX); change > 0; change--) {
+  for (let change = 1 << (random() % CHANGES_BITS); change > 0; change--) {
     const at = place();
-    const length = 1 + (random() % PIECE_BYTES_MAX);
+    const length = 1 + (random() % (1 << (random() % PIECE_BITS)));
     switch (random() % 12) {
       case 0:
         if (bytes.length > 0) bytes[at] = NUMBERS[random() % NUMBERS.length];

@@ -41,11 +41,12 @@ async function configs({ load, ColoError, folder }) {
   };
   const example = readFileSync(EXAMPLE);
   const small = 'primary:\n  link: packet:a\nsecondary:\n  link: packet:b\nclient:\n  link: packet:c\n';
+  const limits = 'compare:\n  heldBytesMax: 8388608\n  heldBytesPerFlowMax: 4194304\n';
   const rule = 'rules:\n  - match: {protocol: udp, port: 123}\n    action: waive\n    why: clocks\n';
   return {
     config: {
       bytesMax: 16 * 1024,
-      seeds: [example, Buffer.from(small), Buffer.from(small + rule)],
+      seeds: [example, ...[small, small + rule, small + limits].map((text) => Buffer.from(text))],
       tokens: [
         ...CONFIG_KEYS.map((key) => `${key.path.split('.').at(-1)}: `),
         ...[
@@ -148,7 +149,11 @@ async function urls({ load, ColoError }) {
     /** What is accepted is written and read as the same. */
     run(bytes) {
       const text = bytes.toString('utf8');
-      const refusal = refusalOf(() => again(parseLinkUrl(text), formatLinkUrl, parseLinkUrl), ColoError);
+      let link;
+      const refusal = refusalOf(() => {
+        link = parseLinkUrl(text);
+      }, ColoError);
+      if (link !== undefined) again(link, formatLinkUrl, parseLinkUrl);
       must(
         refusal === undefined || refusal.code === 'COLO_ERR_LINK_URL',
         () => `refused with ${refusal.code}`,
@@ -246,6 +251,17 @@ async function states({ load, ColoError, folder }) {
         must(!(error instanceof TypeError), () => `refused for no reason that people know: ${error.message}`);
         return; // StateFile gives it its code
       }
+      const numbers = kept.translations.flatMap(({ key, seqDelta, tsDelta, tsShown }) => [
+        ...key,
+        seqDelta,
+        tsDelta,
+        tsShown ?? 0,
+      ]);
+      must(
+        numbers.every((number) => Object.is(number, number | 0)),
+        'a number that fits no table was accepted',
+      );
+      must(['primary', 'secondary'].includes(kept.carrier), 'a carrier that is no seat was accepted');
       const again = encodeState(kept);
       must(encodeState(decodeState(again)) === again, 'what was read is written as something else');
     },

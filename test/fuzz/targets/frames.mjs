@@ -152,6 +152,10 @@ export async function make(load) {
         parseFrame(piece, offset, length, 0, quoted);
         must(quoted.kind === view.kind, 'a piece of another kind');
         must(checksum.verifyL4Checksum(quoted), 'a piece with a wrong checksum');
+        must(
+          view.kind !== FrameKind.TCP || quoted.seq === (view.seq + total) >>> 0,
+          'a piece with a wrong sequence number',
+        );
         piece.copy(whole, total, quoted.payload, quoted.payload + quoted.payloadBytes);
         total += quoted.payloadBytes;
       });

@@ -289,7 +289,9 @@ export class NetworkStack implements TcpHost {
   #drawNumber(beforeWrapMax: number): number {
     const number = this.random32();
     const { wrapSoon } = this.options;
-    return wrapSoon > 0 && this.random() < wrapSoon ? -(number % beforeWrapMax) >>> 0 : number;
+    if (wrapSoon === 0 || this.random() >= wrapSoon) return number;
+    // Short connections must come to the end as well as long ones.
+    return -(number % Math.ceil(beforeWrapMax * this.random() ** 4)) >>> 0;
   }
 
   #ip(remote: Uint8Array): IpFields {

@@ -183,7 +183,7 @@ export function makePlan(seed: number, options: PlanOptions = {}): Plan {
       clientTcp: {
         delayedAckMs: pick(random, [0, 40]),
         sack: chance(random, 0.8),
-        wrapSoon: pick(random, [0, 0.3]),
+        wrapSoon: pick(random, [0, 0.5]),
       },
       costs: { saveMs: pick(random, [0, 1, 10]), loadMs: pick(random, [0, 1, 20]) },
       linkDelayMs: pick(random, [0.05, 0.05, 1, 4]),
@@ -205,7 +205,7 @@ function manners(random: Random): GuestManners {
       segmentJitter: pick(random, [0, 0, 0.2]),
       delayedAckMs: pick(random, [0, 0, 40]),
       sack: true,
-      wrapSoon: pick(random, [0, 0.3]),
+      wrapSoon: pick(random, [0, 0.5]),
     },
     services: { thinkMs: pick(random, [0, 0, 3]), thinkJitterMs: pick(random, [0, 0, 2]) },
     lagMs: pick(random, [0, 0, 1, 8]),

@@ -22,5 +22,6 @@ mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 cd "$root"
 pivot_root . old
 umount -l /old
+mount --make-rshared / # as at a real boot: what systemd mounts for a service must reach it
 export container=test
 exec /lib/systemd/systemd --system --log-target=journal --show-status=no

@@ -31,6 +31,10 @@ const CONFIG = `primary: { link: "packet:tap0", createTap: true }
 secondary: { link: "packet:tap1", createTap: true }
 client: { link: "tap:colo0", bridge: br0 }
 `;
+/** A secret as systemd hands it over (docs/operating.md). */
+const TOKEN = 'a-token-for-the-test';
+const CREDENTIAL = '[Service]\nLoadCredential=token:/etc/colo-proxy/web.token\n';
+const CREDENTIAL_FILE = '/run/credentials/colo-proxy@web.service/token';
 /** QEMU without root: the proxy runs as its user, and the sockets are reachable (docs/operating.md). */
 const SAME_USER = `[Service]
 DynamicUser=no
@@ -180,6 +184,22 @@ async function unit(inside) {
   check('systemd-analyze security', level < 3, String(level));
 
   inside('useradd --system vmuser; mkdir -p /etc/systemd/system/colo-proxy@web.service.d');
+  writeFileSync(join(DEBIAN, 'etc/colo-proxy/web.token'), `${TOKEN}\n`, { mode: 0o600 });
+  writeFileSync(join(DEBIAN, 'etc/systemd/system/colo-proxy@web.service.d/token.conf'), CREDENTIAL);
+  inside(`echo 'http: { tokenFile: ${CREDENTIAL_FILE} }' >> /etc/colo-proxy/web.yaml`);
+  inside('systemctl daemon-reload; systemctl start colo-proxy@web');
+  const post = (header) =>
+    inside(`curl -s -o /dev/null -w '%{http_code}' -X POST -H '${header}' 127.0.0.1:9120/api/checkpoint`)
+      .text;
+  const codes = [post('x: y'), post(`authorization: Bearer ${TOKEN}`)].join(' ');
+  check(
+    'a token that only root can read: 401 without it, 409 (no pair yet) with it',
+    codes === '401 409',
+    codes,
+  );
+  check('the log has no secret', !inside('journalctl -q -o cat -u colo-proxy@web').text.includes(TOKEN));
+  inside('systemctl stop colo-proxy@web');
+
   writeFileSync(join(DEBIAN, 'etc/systemd/system/colo-proxy@web.service.d/user.conf'), SAME_USER);
   inside(
     'rm -rf /run/colo-proxy /run/private/colo-proxy; systemctl daemon-reload; systemctl start colo-proxy@web',

@@ -21,7 +21,10 @@ const PANELS = [
   ['timeseries', 'Held back', 'bytes', [[of('held_bytes'), 'held'], [of('gate_bytes'), 'at the gate']]],
   ['timeseries', 'Frames dropped', 'cps', [[perSecond('frames_dropped_total', 'reason'), '{{reason}}']]],
   ['timeseries', 'Flows', 'none', [[of('flows'), 'flows']]],
-  ['timeseries', 'Evidence', 'Bps', [[perSecond('evidence_written_bytes_total', 'instance'), 'written']]],
+  ['timeseries', 'Evidence', 'Bps', [
+    [perSecond('evidence_written_bytes_total', 'instance'), 'evidence'],
+    [perSecond('recording_written_bytes_total', 'instance'), 'recording'],
+  ]],
 ];
 
 function panel([type, title, unit, targets], index) {

@@ -133,6 +133,10 @@ export class Protection {
       if (!this.isProtected) throw refusal(`the VM on the seat ${seat} has loaded no checkpoint`);
       const rule = primaryLostRule(this.#with.coordinator.phase, true);
       if (rule !== 'old-state') await this.#channelQuiet();
+      const { phase } = this.#with.coordinator;
+      if (primaryLostRule(phase, true) !== 'old-state') {
+        throw refusal(`the secondary has not loaded the checkpoint in time: phase ${phase}`);
+      }
       if (!this.isProtected) throw refusal(`protection has ended meanwhile: ${this.#state}`);
       if (!(await this.#with.authority.allows(reason, seat, this.primary.seat))) {
         throw new ColoError('COLO_ERR_ARBITER', this.#with.authority.mandate.problem || 'fencing failed');

@@ -24,7 +24,7 @@ export interface AdaptiveLimits {
   readonly trialPassedMs: number;
 }
 
-export const DEFAULT_ADAPTIVE_LIMITS: AdaptiveLimits = {
+const DEFAULT_ADAPTIVE_LIMITS: AdaptiveLimits = {
   divergedInRowMax: 16,
   trialInRowMax: 4,
   soonMs: 200,

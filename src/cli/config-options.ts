@@ -8,7 +8,7 @@ import { type ConfigFlag, loadConfig } from '../config/load.js';
 import { ColoError } from '../errors.js';
 import { parseLinkUrl } from '../link/url.js';
 
-export const DEFAULT_CONFIG_FILE = '/etc/colo-proxy/colo-proxy.yaml';
+const DEFAULT_CONFIG_FILE = '/etc/colo-proxy/colo-proxy.yaml';
 
 /** Flags that set one key to what was typed. */
 const KEY_FLAGS: readonly { flag: string; argument: string; path: string; help: string }[] = [

@@ -2,7 +2,7 @@
 import { ColoError } from '../errors.js';
 import { buildProgram, CommanderError, type Io } from './program.js';
 
-export const EXIT = { OK: 0, FAILURE: 1, USAGE: 2 } as const;
+const EXIT = { OK: 0, FAILURE: 1, USAGE: 2 } as const;
 
 /** Runs one command line (without node and script). Resolves with the exit code; never rejects. */
 export async function main(words: readonly string[], io: Io): Promise<number> {

@@ -13,7 +13,7 @@ export type Config = ParsedConfig & {
   failover: { stateFile: string };
 };
 
-export const RUNTIME_DIRECTORY_PARENT = '/run/colo-proxy';
+const RUNTIME_DIRECTORY_PARENT = '/run/colo-proxy';
 
 /** `parsed` must have both VMs' links. */
 export function deriveConfig(parsed: ParsedConfig): Config {

@@ -100,7 +100,7 @@ function checked<Schema extends z.ZodType>(schema: Schema, event: RecordedEvent)
   );
 }
 
-export function eventIn(frame: CapturedFrame): RecordedEvent | undefined {
+function eventIn(frame: CapturedFrame): RecordedEvent | undefined {
   if (frame.source !== 'event') return undefined;
   try {
     const event: unknown = JSON.parse(frame.bytes.toString());

@@ -3,7 +3,7 @@
  * to 4 bytes, numbers in the host's order (little-endian on every host this runs on). Decoding never reads
  * outside what it is given: a length that does not fit ends the walk.
  */
-export const NETLINK_HEADER_BYTES = 16;
+const NETLINK_HEADER_BYTES = 16;
 const ATTRIBUTE_HEADER_BYTES = 4;
 /** NLA_TYPE_MASK: without the "nested" and "network byte order" flags. */
 const ATTRIBUTE_TYPE_MASK = 0x3fff;

@@ -9,7 +9,7 @@ let settled = 0;
  * Lets everything that waits on a promise go on, to the last: ticks are run when no promise job is left. Nothing in a
  * world waits for the event loop itself.
  */
-export function settlePromises(): Promise<void> {
+function settlePromises(): Promise<void> {
   settled = (settled + 1) % TURN_EVERY;
   return new Promise((resolve) => (settled === 0 ? setImmediate(resolve) : process.nextTick(resolve)));
 }

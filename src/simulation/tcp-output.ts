@@ -68,7 +68,7 @@ function jitters(host: TcpHost): boolean {
 }
 
 /** One segment of queued data from `seq` on; also used to resend. */
-export function sendRange(
+function sendRange(
   host: TcpHost,
   connection: TcpConnection,
   seq: number,

@@ -50,7 +50,7 @@ export function parseMac(text: string): Buffer | undefined {
 }
 
 /** 4 bytes, or undefined. Decimal without leading zeros, as inet_pton has it. */
-export function parseIpv4Address(text: string): Buffer | undefined {
+function parseIpv4Address(text: string): Buffer | undefined {
   const parts = text.split('.');
   if (parts.length !== 4) return undefined;
   const bytes = Buffer.alloc(4);

@@ -68,10 +68,6 @@ export function vnetGsoType(bytes: Uint8Array, at: number): number {
   return bytes[at + GSO_TYPE]! & ~GsoType.ECN;
 }
 
-export function vnetHeaderBytesHint(bytes: Uint8Array, at: number): number {
-  return readHost16(bytes, at + HEADER_LENGTH);
-}
-
 export function vnetGsoBytes(bytes: Uint8Array, at: number): number {
   return readHost16(bytes, at + GSO_SIZE);
 }
@@ -99,9 +95,4 @@ export function writeVnetHeader(bytes: Uint8Array, at: number, fields: VnetField
   writeHost16(bytes, at + GSO_SIZE, fields.gsoBytes ?? 0);
   writeHost16(bytes, at + CSUM_START, fields.checksumStart ?? 0);
   writeHost16(bytes, at + CSUM_OFFSET, fields.checksumOffset ?? 0);
-}
-
-/** The header of a plain frame: complete checksum, no GSO. */
-export function clearVnetHeader(bytes: Uint8Array, at: number): void {
-  bytes.fill(0, at, at + VNET_HEADER_LENGTH);
 }

@@ -3,6 +3,8 @@
  * the first that the target refuses, made as small as it goes. The input under way lies in shared memory, so that the
  * main thread still has it when this one hangs or runs out of memory.
  */
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { parentPort, workerData } from 'node:worker_threads';
 import { Coverage } from './coverage.mjs';
 import { mutate } from './mutate.mjs';
@@ -13,7 +15,8 @@ const BATCH_INPUTS_MAX = 4096;
 const MINIMISE_RUNS_MAX = 2000;
 
 const { name, seed, seconds, dist, shared } = workerData;
-const coverage = new Coverage((url) => url.startsWith('file:') && url.includes('/dist/'));
+const product = pathToFileURL(join(dist, '/')).href;
+const coverage = new Coverage((url) => url.startsWith(product));
 const { targets, SeededRandom } = await loadTargets(dist, [name]);
 const target = targets[name];
 const generator = new SeededRandom(seed);

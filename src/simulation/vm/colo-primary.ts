@@ -7,9 +7,9 @@ import { fileBytes } from '../content.js';
 import type { Machine } from './machine.js';
 import { MigrationStream } from './migration-stream.js';
 
-export const CHECKPOINT_DELAY_MS_DEFAULT = 20_000;
+const CHECKPOINT_DELAY_MS_DEFAULT = 20_000;
 /** The largest value the parameter takes: no checkpoints by the timer. */
-export const CHECKPOINT_DELAY_MS_NEVER = 4_294_967_295;
+const CHECKPOINT_DELAY_MS_NEVER = 4_294_967_295;
 
 /** QEMU's MigrationStatus, as far as COLO goes. */
 export type MigrationStatus = 'none' | 'setup' | 'active' | 'colo' | 'completed' | 'failed';

@@ -190,6 +190,20 @@ describe('a primary that is lost without having died', () => {
     await world.close();
   });
 
+  it('a checkpoint in which both VMs stand still for 2 s is no failover', async () => {
+    const world = new World({ seed: 30, costs: { loadMs: 2000 } });
+    await world.open();
+    await world.openSecondary();
+    expect(await world.run(30_000, () => world.pair.state === 'protected')).toBe(true);
+    const counter = world.client.count(ipv4, 100, 5);
+    await world.run(100);
+    expect(await act(world, 'checkpoint')).toMatchObject({ cause: 'operator' });
+    expect(world.pair.status().lastCheckpoint!.pauseMs).toBeGreaterThan(2000);
+    await finish(world, [counter]);
+    expect(world.pair.status().failovers).toEqual({ 'primary-lost': 0, 'secondary-lost': 0 });
+    await world.close();
+  });
+
   it('a monitor that hangs for 2 s is no failover', async () => {
     const world = await protectedWorld({ seed: 26 });
     const counter = world.client.count(ipv4, 500, 5);

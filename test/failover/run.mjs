@@ -145,39 +145,42 @@ async function main() {
     fs.writeFileSync(options.json, `${JSON.stringify([...results, ...played], null, 1)}\n`);
   };
 
-  if (options.rounds) {
-    const rig = await newRig();
-    await playRounds(rig, Number(options.rounds), (round) =>
-      tell(`round ${round.round}: ${round.moment}`, round),
-    );
-    await rig.end();
-  }
-  let rig;
-  let onRig = 0;
-  for (const cell of options.rounds ? [] : cells) {
-    if (performance.now() > endMs) {
-      log(`the time is over: ${cells.length - played.length} cells are left for the next run`);
-      break;
-    }
-    if (rig === undefined || onRig >= CELLS_PER_RIG_MAX) {
-      await rig?.end();
-      rig = await newRig();
-      await begin(rig);
-      onRig = 0;
-    }
-    onRig++;
-    const result = await play(rig, cell).catch((error) => ({
-      ok: false,
-      problems: [error.message],
-      figures: {},
-    }));
-    tell(nameOf(cell), { round: onRig, ...result });
-    if (!result.ok || cell.victim === 'both') {
+  try {
+    if (options.rounds) {
+      const rig = await newRig();
+      await playRounds(rig, Number(options.rounds), (round) =>
+        tell(`round ${round.round}: ${round.moment}`, round),
+      );
       await rig.end();
-      rig = undefined;
     }
+    let rig;
+    let onRig = 0;
+    for (const cell of options.rounds ? [] : cells) {
+      if (performance.now() > endMs) {
+        log(`the time is over: ${cells.length - played.length} cells are left for the next run`);
+        break;
+      }
+      if (rig === undefined || onRig >= CELLS_PER_RIG_MAX) {
+        await rig?.end();
+        rig = await newRig();
+        await begin(rig);
+        onRig = 0;
+      }
+      onRig++;
+      const result = await play(rig, cell).catch((error) => ({
+        ok: false,
+        problems: [error.message],
+        figures: {},
+      }));
+      tell(nameOf(cell), { round: onRig, ...result });
+      if (!result.ok || cell.victim === 'both') {
+        await rig.end();
+        rig = undefined;
+      }
+    }
+  } finally {
+    await runFolder.end();
   }
-  await runFolder.end();
   const misses = played.filter(({ ok }) => !ok).length;
   tellGaps(played);
   log(`QEMU ${qemu.version}: ${played.length - misses} cells met, ${misses} missed`);

@@ -5,6 +5,7 @@
  * comes back when it is there; `go`, or the end of the connection, lets it pass. The proxy itself knows nothing of this.
  */
 import net from 'node:net';
+import { isMainThread } from 'node:worker_threads';
 import { Coordinator } from '../../../dist/checkpoint/coordinator.js';
 
 let order;
@@ -26,7 +27,7 @@ function held({ socket }, word, phase) {
   });
 }
 
-const server = net.createServer((socket) => {
+function serve(socket) {
   const release = () => {
     if (order?.socket === socket) order = undefined;
     pass?.();
@@ -43,6 +44,7 @@ const server = net.createServer((socket) => {
   socket.on('error', () => {});
   socket.on('close', release);
   socket.unref();
-});
-server.listen(process.env.COLO_TEST_WORDS_SOCKET);
-server.unref();
+}
+
+// The proxy's threads preload this, too; the relay is in the first.
+if (isMainThread) net.createServer(serve).listen(process.env.COLO_TEST_WORDS_SOCKET).unref();

@@ -1,6 +1,6 @@
 // `npm test`: set-up, lint, types, unit tests, then what needs root (namespaces, kernel facts, two real VMs).
 // What cannot run here is skipped loudly and counted. The last line is the sum, alone: `N passed, N failed`.
-//   node test/run.mjs [--only NAME]...     NAME: lint, types, unit, sanitized, simulate, fuzz, demo, browser, package, captures, netns, qemu, failover
+//   node test/run.mjs [--only NAME]...     NAME: lint, types, unit, sanitized, simulate, fuzz, demo, browser, package, captures, netns, qemu, readme, failover
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -26,6 +26,7 @@ const PARTS = [
   { name: 'captures', run: captures, msMax: 3 * 60_000 },
   { name: 'netns', run: netns, msMax: 8 * 60_000 },
   { name: 'qemu', run: qemu, msMax: 8 * 60_000 },
+  { name: 'readme', run: readme, msMax: 4 * 60_000 },
   { name: 'failover', run: failover, msMax: 6 * 60_000 },
 ];
 
@@ -71,6 +72,14 @@ async function qemu(msMax) {
     skipped: 0,
     notes: missed.length > 0 ? missed : outcome.notes,
   };
+}
+
+/** README's commands for two real VMs, as they are written there. */
+async function readme(msMax) {
+  if (!isRoot) return skip("README's set-up needs root");
+  if (!(await hasCommand('qemu-system-x86_64'))) return skip('qemu-system-x86_64 is not installed');
+  if (!(await canMakeNamespaces())) return skip('this machine does not let root make network namespaces');
+  return check("README's set-up", process.execPath, [join(ROOT, 'test', 'qemu', 'readme.mjs')], msMax);
 }
 
 /** The failover matrix in its short form, and two proxies that claim the same pair. */

@@ -2,6 +2,7 @@
  * Kernel facts about AF_PACKET sockets (net/packet/af_packet.c).
  *
  * Product rules that rest on them:
+ * - no ring: what one call returns is all that the VM has sent, so that a drain is one (T8);
  * - the receive buffer is forced to its size, and what the kernel lost all the same is counted;
  * - received VLAN tags are put back from the control message, and the vnet header's positions moved by them;
  * - super-frames with partial checksums pass unchanged both ways, so bulk TCP is never cut up in the proxy
@@ -86,6 +87,47 @@ ${read}`,
     expect(small.statistics()).toMatchObject({ packets: 5000, drops: 5000 - kept });
     expect(receiveAll(large)).toHaveLength(5000);
     expect(large.statistics()).toMatchObject({ packets: 5000, drops: 0 });
+  });
+
+  it('without a ring a frame is there when the send that caused it has returned', () => {
+    const vm = tap('p9');
+    const wire = packet('p9', 1 << 20);
+    for (let round = 0; round < 100; round++) {
+      expect(sendFrame(vm, probe(100), 3)).toBe(3);
+      expect(receiveAll(wire)).toHaveLength(3);
+    }
+  });
+
+  it('a ring with blocks (TPACKET_V3) keeps one to itself until its timer retires the block', async () => {
+    const vm = tap('p10');
+    const script = `
+import mmap, socket, struct, sys, time
+ring = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+ring.setsockopt(263, 10, 2)  # PACKET_VERSION, TPACKET_V3
+ring.setsockopt(263, 5, struct.pack('7I', 65536, 4, 2048, 128, 400, 0, 0))  # PACKET_RX_RING, retired after 400 ms
+memory = mmap.mmap(ring.fileno(), 4 * 65536)
+ring.bind((sys.argv[1], 0))
+plain = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+plain.bind((sys.argv[1], 0))
+plain.settimeout(10)
+print('ready', flush=True)
+plain.recv(2000)
+status, frames = struct.unpack_from('II', memory, 8)  # block_status of struct tpacket_hdr_v1, TP_STATUS_USER
+deadline = time.monotonic() + 10
+later = status
+while later == 0 and time.monotonic() < deadline:
+    time.sleep(0.05)
+    later, frames = struct.unpack_from('II', memory, 8)
+print(status & 1, later & 1, frames)
+`;
+    const child = host.spawn('python3', ['-c', script, 'p10']);
+    let output = '';
+    child.stdout?.on('data', (text) => {
+      if (output === '') sendFrame(vm, probe(100), 1);
+      output += text;
+    });
+    await new Promise((resolve) => child.on('close', resolve));
+    expect(output).toBe('ready\n0 1 1\n');
   });
 
   it('the outermost VLAN tag is in the control message, not in the frame', async () => {

@@ -49,10 +49,10 @@ export class Child {
   constructor(words, options = {}) {
     this.process = spawn(words[0], words.slice(1), { stdio: ['pipe', 'pipe', 'inherit'], ...options });
     this.#ended = new Promise((resolve) => {
-      this.process.once('close', (code) => {
-        for (const { reject } of this.#waiting) reject(new Error(`${words.join(' ')} ended with ${code}`));
-        resolve(code);
-      });
+      this.process.once('exit', resolve);
+    });
+    this.process.once('close', (code) => {
+      for (const { reject } of this.#waiting) reject(new Error(`${words.join(' ')} ended with ${code}`));
     });
     if (this.process.stdout === null) return;
     createInterface({ input: this.process.stdout }).on('line', (line) => {

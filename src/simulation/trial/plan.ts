@@ -246,7 +246,7 @@ export function directedPlans(seed: number): Plan[] {
       (atMs): PlannedTask => ({ name: 'rand', ipVersion: 4, atMs, size: 1, nic: 0 }),
     ),
   ];
-  const plans: Plan[] = [];
+  const plans: Plan[] = [repeatedSyns(base)];
   const long: PlannedTask = { name: 'count', ipVersion: 4, atMs: 0, size: 900, nic: 0 };
   for (const name of DISRUPTIVE) {
     const faults: PlannedFault[] = [
@@ -269,6 +269,16 @@ export function directedPlans(seed: number): Plan[] {
     }
   }
   return plans;
+}
+
+/** The guest opens connections into a cable that has just gone: its SYNs are repeated, by each VM in its own time. */
+function repeatedSyns(base: Plan): Plan {
+  const tasks = Array.from({ length: 12 }, (_, index): PlannedTask => {
+    return { name: 'call-back', ipVersion: index % 2 === 0 ? 4 : 6, atMs: 2 * index, size: 1, nic: 0 };
+  });
+  const world = { wire: { delayMs: 5 }, primary: { clockRate: 1.1 } };
+  const faults: PlannedFault[] = [{ name: 'partition', when: { atMs: 30 }, durationMs: 300 }];
+  return { ...base, tight: false, world, tasks, faults };
 }
 
 function pick<T>(random: Random, values: readonly T[]): T {

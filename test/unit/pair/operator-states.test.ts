@@ -132,7 +132,7 @@ describe('protection that fails at a step', () => {
         throw new ColoError('COLO_ERR_QMP_COMMAND', `${step}: GenericError: not now`);
       };
       const outcome = await act(world, PROTECT);
-      vm[step] = proper;
+      Object.assign(vm, { [step]: proper });
       if (refusals > 0) {
         expect(outcome).toBe(NONE);
         expect(world.pair.state).toBe('unprotected');

@@ -35,6 +35,7 @@ const MODULES = {
   state: 'files',
   netlink: 'files',
   http: 'http',
+  arbiter: 'arbiter',
 };
 export const TARGET_NAMES = Object.keys(MODULES);
 

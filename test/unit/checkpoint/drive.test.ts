@@ -138,6 +138,22 @@ describe.each(Object.values(DIALECTS))('$name', (dialect) => {
   });
 });
 
+it('a state of 192 MiB is streamed: memory does not grow with it', async () => {
+  const { primary, secondary } = await driven('unix', DIALECTS.upstream);
+  await primary.migrate(8_000_000); // what the first bytes need is there then
+  const before = process.memoryUsage().rss;
+  let most = before;
+  const looking = setInterval(() => {
+    most = Math.max(most, process.memoryUsage().rss);
+  }, 5);
+  const ramBytes = 192 * 1024 * 1024;
+  await primary.checkpoint({ ramBytes, deviceBytes: 5 });
+  clearInterval(looking);
+  expect(secondary().stateBytes).toBe(8_000_000 + ramBytes + 5);
+  expect(most - before).toBeLessThan(96 * 1024 * 1024);
+  primary.close();
+});
+
 describe('auto', () => {
   it.each(['upstream', 'v8'] as const)('finds %s through sockets', async (name) => {
     for (const kind of ['unix', 'tcp'] as const) {

@@ -4,6 +4,7 @@
  * after the proxy has done what belongs to the word, and in both cases before its receiver gets it. `held WORD PHASE`
  * comes back when it is there; `go`, or the end of the connection, lets it pass. The proxy itself knows nothing of this.
  */
+import fs from 'node:fs';
 import net from 'node:net';
 import { isMainThread } from 'node:worker_threads';
 import { Coordinator } from '../../../dist/checkpoint/coordinator.js';
@@ -46,5 +47,10 @@ function serve(socket) {
   socket.unref();
 }
 
-// The proxy's threads preload this, too; the relay is in the first.
-if (isMainThread) net.createServer(serve).listen(process.env.COLO_TEST_WORDS_SOCKET).unref();
+// The proxy's threads preload this, too; the relay is in the first. A proxy that root starts begins anew by execve(2),
+// which leaves the socket's name behind.
+if (isMainThread) {
+  const path = process.env.COLO_TEST_WORDS_SOCKET;
+  fs.rmSync(path, { force: true });
+  net.createServer(serve).listen(path).unref();
+}

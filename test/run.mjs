@@ -1,6 +1,6 @@
 // `npm test`: set-up, lint, types, unit tests, then what needs root (namespaces, kernel facts, two real VMs).
 // What cannot run here is skipped loudly and counted. The last line is the sum, alone: `N passed, N failed`.
-//   node test/run.mjs [--only NAME]...     NAME: lint, types, unit, sanitized, simulate, fuzz, demo, browser, package, captures, netns, qemu, readme, failover
+//   node test/run.mjs [--only NAME]...     NAME: lint, types, unit, sanitized, simulate, fuzz, demo, browser, package, captures, differential, netns, qemu, readme, failover
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,6 +24,7 @@ const PARTS = [
   { name: 'browser', run: browser, msMax: 3 * 60_000 },
   { name: 'package', run: (msMax) => vitest(['package'], msMax), msMax: 10 * 60_000 },
   { name: 'captures', run: captures, msMax: 3 * 60_000 },
+  { name: 'differential', run: differential, msMax: 3 * 60_000 },
   { name: 'netns', run: netns, msMax: 8 * 60_000 },
   { name: 'qemu', run: qemu, msMax: 8 * 60_000 },
   { name: 'readme', run: readme, msMax: 4 * 60_000 },
@@ -157,6 +158,12 @@ function fuzz(msMax) {
 /** The captures of test/fixtures/captures against an exact oracle. */
 function captures(msMax) {
   return check('captures', process.execPath, [join(ROOT, 'test', 'captures', 'run.mjs')], msMax);
+}
+
+/** Our verdicts beside those of QEMU's own colo-compare. */
+async function differential(msMax) {
+  if (!(await hasCommand('qemu-system-x86_64'))) return skip('qemu-system-x86_64 is not installed');
+  return check('differential', process.execPath, [join(ROOT, 'test', 'differential', 'run.mjs')], msMax);
 }
 
 async function vitest(projects, msMax) {

@@ -99,7 +99,7 @@ function fish(commands: readonly Known[]): string {
     const within = `-n '__fish_seen_subcommand_from ${name}'`;
     return [
       `complete -c colo-proxy -f -n __fish_use_subcommand -a ${name} -d ${quoted(about)}`,
-      ...(choices.length > 0 ? [`complete -c colo-proxy ${within} -a '${choices.join(' ')}'`] : []),
+      ...(choices.length > 0 ? [`complete -c colo-proxy ${within} -f -a '${choices.join(' ')}'`] : []),
       ...flags.map(({ name: flag, about: what, takesValue, choices: values }) => {
         const value = values.length > 0 ? ` -x -a '${values.join(' ')}'` : takesValue ? ' -r' : '';
         return `complete -c colo-proxy ${within} -l ${flag.slice(2)}${value} -d ${quoted(what)}`;

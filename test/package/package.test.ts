@@ -146,4 +146,14 @@ COMP_WORDS=(colo-proxy qemu-args p); COMP_CWORD=2; _colo_proxy; echo "\${COMPREP
     const { status, stderr } = spawnSync(shell, ['-n', file], { encoding: 'utf8' });
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   });
+
+  it('fish completes commands, flags and choices', ({ skip }) => {
+    if (!has('fish')) skip('fish is not installed');
+    const file = join(folder, 'probe.fish');
+    writeFileSync(file, script('fish'));
+    const lines = ['colo-proxy stat', 'colo-proxy status --wa', 'colo-proxy qemu-args p'];
+    const probe = [`source ${file}`, ...lines.map((line) => `complete -C "${line}"`)].join('; ');
+    const answers = execFileSync('fish', ['-c', probe], { encoding: 'utf8' }).trim().split('\n');
+    expect(answers.map((line) => line.split('\t')[0])).toEqual(['status', '--watch', 'primary']);
+  });
 });

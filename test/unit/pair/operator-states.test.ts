@@ -166,6 +166,25 @@ describe('protection that fails at a step', () => {
     },
   );
 
+  it.each(['completed', 'failed', 'cancelled'])(
+    'a migration that is %s without COLO: protection is given up, and begins again',
+    async (status) => {
+      const world = await worldIn('fresh', 85);
+      const { primary } = world.pair.vms;
+      const [migrateTo, migration] = [primary.migrateTo, primary.migration];
+      primary.migrateTo = async () => {};
+      primary.migration = async () => ({ status, errorText: '', bytesDone: 0, bytesTotal: 0 });
+      expect(await act(world, PROTECT)).toBe('starting');
+      expect(await world.run(5000, () => world.pair.state === 'unprotected')).toBe(true);
+      Object.assign(primary, { migrateTo, migration });
+      await world.openSecondary();
+      await world.run(3000);
+      expect(await act(world, PROTECT)).toBe('starting');
+      expect(await world.run(20_000, () => world.pair.state === 'protected')).toBe(true);
+      await world.close();
+    },
+  );
+
   it('a switchover whose checkpoint cannot be had: the primary goes on', async () => {
     const world = await worldIn('protected', 84);
     const counter = world.client.count(ipv4, 200, 5);

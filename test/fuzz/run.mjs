@@ -16,7 +16,7 @@ import { CORPUS, INPUT_BYTES_MAX, loadTargets, run, TARGET_NAMES } from './targe
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 /** One input may take this long. */
-const HANG_MS = 5000;
+const HANG_MS = 10_000;
 const HEAP_MIB_MAX = 512;
 const WORKERS_MAX = 2;
 /** Not searched but compared: tshark.mjs. */

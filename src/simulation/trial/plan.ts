@@ -246,7 +246,7 @@ export function directedPlans(seed: number): Plan[] {
       (atMs): PlannedTask => ({ name: 'rand', ipVersion: 4, atMs, size: 1, nic: 0 }),
     ),
   ];
-  const plans: Plan[] = [repeatedSyns(base)];
+  const plans: Plan[] = [repeatedSyns(base), crowded(base)];
   const long: PlannedTask = { name: 'count', ipVersion: 4, atMs: 0, size: 900, nic: 0 };
   for (const name of DISRUPTIVE) {
     const faults: PlannedFault[] = [
@@ -279,6 +279,25 @@ function repeatedSyns(base: Plan): Plan {
   const world = { wire: { delayMs: 5 }, primary: { clockRate: 1.1 } };
   const faults: PlannedFault[] = [{ name: 'partition', when: { atMs: 30 }, durationMs: 300 }];
   return { ...base, tight: false, world, tasks, faults };
+}
+
+/** Little memory, many connections both ways, and a secondary that takes nothing for a while. */
+function crowded(base: Plan): Plan {
+  const tasks = Array.from({ length: 16 }, (_, index): PlannedTask => {
+    const name = index % 4 === 3 ? 'upload' : 'download';
+    return { name, ipVersion: index % 2 === 0 ? 4 : 6, atMs: index, size: 150_000, nic: 0 };
+  });
+  const faults: PlannedFault[] = [
+    { name: 'stall-secondary', when: { atMs: 70 }, durationMs: 400 },
+    { name: 'checkpoint', when: { atMs: 600 }, durationMs: 1 },
+  ];
+  return {
+    ...base,
+    tight: true,
+    world: { wire: { delayMs: 10 }, costs: { saveMs: 30, loadMs: 30 } },
+    tasks,
+    faults,
+  };
 }
 
 function pick<T>(random: Random, values: readonly T[]): T {

@@ -11,9 +11,6 @@ import { ReleasedFrames } from './released.js';
 import { seats } from './seats.js';
 import type { Fail, Invariant, Violation } from './violation.js';
 
-/** Memory is summed up by the product, which costs more than the other checks. */
-const MEMORY_EVERY_STEPS = 64;
-
 export class Watch {
   violation: Violation | null = null;
   steps = 0;
@@ -49,7 +46,7 @@ export class Watch {
     this.steps++;
     this.#counts.look();
     this.#coverage();
-    if (this.steps % MEMORY_EVERY_STEPS === 0) this.#memory();
+    this.#memory();
     return this.violation !== null;
   }
 

@@ -18,17 +18,21 @@ const PREPARE_MS_MAX = 1000;
 const RUNNING_MS_MAX = 10_000;
 
 type Message =
-  | { readonly kind: 'ready' | 'prepared' | 'go' | 'running' }
+  | { readonly kind: 'ready' | 'prepared' | 'go' | 'running' | 'over' }
   | { readonly kind: 'inheritance'; readonly inheritance: PairInheritance };
 
+/** What a process does for its successor beside the pair. */
+export interface LettingGo {
+  /** Right before the successor goes on; both VMs wait. */
+  begins(successor: number): void;
+  /** The successor goes on: what else it needs, addresses that are listened on, is let go of. */
+  ends(): Promise<void>;
+}
+
 /**
- * Resolves with the successor's process id when it has taken the pair over: this process is to end. `lettingGo` is called
- * right before, with that id. Rejects with COLO_ERR_HANDOVER or COLO_ERR_CHECKPOINT; then this process goes on.
+ * Resolves with the successor's process id when it has taken the pair over: this process is to end. Rejects with COLO_ERR_HANDOVER or COLO_ERR_CHECKPOINT; then this process goes on.
  */
-export async function hotRestart(
-  proxy: RunningProxy,
-  lettingGo: (successor: number) => Promise<void>,
-): Promise<number> {
+export async function hotRestart(proxy: RunningProxy, lettingGo: LettingGo): Promise<number> {
   const descriptors = proxy.handover.descriptors;
   const successor = startSuccessor(descriptors);
   try {
@@ -44,10 +48,12 @@ export async function hotRestart(
     successor.kill('SIGKILL');
     throw asColoError(error, 'COLO_ERR_HANDOVER', 'the successor');
   }
-  await lettingGo(successor.pid!);
+  lettingGo.begins(successor.pid!);
   await proxy.letGo();
   send(successor, { kind: 'go' });
   await messageOf(successor, 'running', RUNNING_MS_MAX);
+  await lettingGo.ends();
+  send(successor, { kind: 'over' });
   successor.disconnect();
   successor.unref();
   return successor.pid!;
@@ -134,7 +140,9 @@ export function predecessorOf(env: NodeJS.ProcessEnv): Predecessor | undefined {
   };
 }
 
-/** The successor goes on: the other process may end. */
-export function tellPredecessor(): void {
+/** The successor goes on. Resolves when the other process has let go of everything else, or has ended without that. */
+export async function tellPredecessor(): Promise<void> {
+  const said = messageOf(process, 'over', RUNNING_MS_MAX).catch(() => undefined);
   send(process, { kind: 'running' });
+  await said;
 }

@@ -137,6 +137,10 @@ function hintsFor(config: Config, options: QemuArgsOptions, version: Version | u
   if (link.kind === 'stream' && link.server && reconnect(version) === '') {
     hints.push('This QEMU does not connect again by itself: start the proxy first, or leave ",server" away.');
   }
+  if (config.disks.length > 0) {
+    const drives = config.disks.map(({ drive }) => drive).join(', ');
+    hints.push(`${drives}: the arguments of replicated drives are in docs/operating.md, "Disks".`);
+  }
   const { qmp } = config[options.role];
   if (qmp.startsWith('unix:')) {
     hints.push(

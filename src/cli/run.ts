@@ -43,7 +43,7 @@ export async function run(config: Config, { load, watchFile }: RunOptions): Prom
   log.info({ version, node: process.version, pid: process.pid }, 'starting');
   const predecessor = predecessorOf(process.env);
   const proxy = await startProxy(config, { log, predecessor });
-  if (predecessor !== undefined) tellPredecessor();
+  if (predecessor !== undefined) await tellPredecessor();
   const admin =
     config.http.listen === 'off'
       ? undefined
@@ -94,10 +94,11 @@ export async function run(config: Config, { load, watchFile }: RunOptions): Prom
   manager.ready(`pair ${config.name}: the primary's traffic passes; see colo-proxy status`);
 
   const handedOver = onHotRestart(log, async () => {
-    const successor = await hotRestart(proxy, async (pid) => {
-      manager.mainProcess(pid);
-      void admin?.close();
-      void control.close();
+    const successor = await hotRestart(proxy, {
+      begins: (pid) => manager.mainProcess(pid),
+      ends: async () => {
+        await Promise.all([admin?.close(), control.close()]);
+      },
     });
     log.info({ successor }, 'another process goes on');
   });

@@ -6,7 +6,7 @@ import { FlowFlag, type FlowState } from '../flow/flow-state.js';
 import { type FrameView, TcpFlag } from '../wire/frame-view.js';
 import { NONE } from './hold-store.js';
 import { EXCERPT_BYTES, excerpt, firstDifference, type Ledger } from './ledger.js';
-import type { TcpState } from './tcp-state.js';
+import { type TcpState, urgentPosition } from './tcp-state.js';
 import type { DivergenceReason } from './verdict.js';
 
 export const Match = {
@@ -35,11 +35,25 @@ export class TcpMatch {
 
   /** Goes on from where the last call for the same segment stopped (`headCursor`). */
   check(view: FrameView, flow: number, nowMs: number): Match {
-    const state = this.#state;
     if ((view.tcpFlags & TcpFlag.RST) !== 0) {
       return this.resetOfSecondary(view, flow) === NONE ? Match.WAIT : Match.SAME;
     }
-    if (view.seqLength() === 0) return Match.SAME;
+    const match = view.seqLength() === 0 ? Match.SAME : this.#matchStream(view, flow, nowMs);
+    if (match !== Match.SAME || (view.tcpFlags & TcpFlag.URG) === 0) return match;
+    return this.#isUrgentKnown(view, flow) ? Match.SAME : Match.WAIT;
+  }
+
+  /** The secondary has called as much urgent as the primary does; what was shown before needs no second word (T12). */
+  #isUrgentKnown(view: FrameView, flow: number): boolean {
+    const state = this.#state;
+    const position = urgentPosition(view);
+    if (((position - state.released[flow]!) | 0) <= 0) return true;
+    if (!state.has(flow, FlowFlag.URGENT_SECONDARY)) return false;
+    return ((state.urgentSecondary[flow]! + state.seqDelta[flow]! - position) | 0) >= 0;
+  }
+
+  #matchStream(view: FrameView, flow: number, nowMs: number): Match {
+    const state = this.#state;
     if (!state.has(flow, FlowFlag.HEAD_BEGUN)) {
       state.set(flow, FlowFlag.HEAD_BEGUN);
       state.headCursor[flow] = view.seq;

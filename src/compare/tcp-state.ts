@@ -3,7 +3,7 @@
  * windows, ends. And what of it changes when one connection follows another on the same ports, and with an epoch.
  */
 import { FlowFlag, type FlowState, SACK_BLOCKS_KEPT, SCALE_UNKNOWN } from '../flow/flow-state.js';
-import { readU32 } from '../wire/bytes.js';
+import { readU16, readU32 } from '../wire/bytes.js';
 import { type FrameView, TcpFlag } from '../wire/frame-view.js';
 import { NONE } from './hold-store.js';
 import type { Ledger } from './ledger.js';
@@ -21,7 +21,8 @@ const SECONDARY_FLAGS =
   FlowFlag.ACKED_SECONDARY |
   FlowFlag.FIN_SECONDARY |
   FlowFlag.SACK_SECONDARY |
-  FlowFlag.TIMESTAMP_SYN_SECONDARY;
+  FlowFlag.TIMESTAMP_SYN_SECONDARY |
+  FlowFlag.URGENT_SECONDARY;
 /** Flags that tell what the client was shown and has answered. */
 const CLIENT_FLAGS =
   FlowFlag.ACK_SHOWN |
@@ -185,7 +186,17 @@ export class TcpState {
       state.set(flow, FlowFlag.FIN_SECONDARY);
     }
     if (view.signed) state.set(flow, FlowFlag.SIGNED);
+    if ((view.tcpFlags & TcpFlag.URG) !== 0) this.#noteUrgentSecondary(view, flow);
     if ((view.tcpFlags & TcpFlag.ACK) !== 0) this.#noteAckSecondary(view, flow);
+  }
+
+  #noteUrgentSecondary(view: FrameView, flow: number): void {
+    const state = this.#state;
+    const position = urgentPosition(view);
+    const isFurther =
+      !state.has(flow, FlowFlag.URGENT_SECONDARY) || ((position - state.urgentSecondary[flow]!) | 0) > 0;
+    if (isFurther) state.urgentSecondary[flow] = position;
+    state.set(flow, FlowFlag.URGENT_SECONDARY);
   }
 
   #noteAckSecondary(view: FrameView, flow: number): void {
@@ -353,6 +364,11 @@ function primaryOf(flags: number): number {
   if ((flags & FlowFlag.FIN_SECONDARY) !== 0) primary |= FlowFlag.FIN_PRIMARY;
   if ((flags & FlowFlag.TIMESTAMP_SYN_SECONDARY) !== 0) primary |= FlowFlag.TIMESTAMP_SYN_PRIMARY;
   return primary;
+}
+
+/** Where urgent data ends, in the sender's sequence space; of a segment with URG. */
+export function urgentPosition(view: FrameView): number {
+  return (view.seq + readU16(view.bytes, view.l4 + 18)) | 0;
 }
 
 /** Right edge of the window a segment offers. The window of a SYN is never scaled (RFC 7323 2.2). */

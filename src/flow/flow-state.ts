@@ -51,6 +51,8 @@ export const FlowFlag = {
   /** Who spoke first, where a rule asks for it. */
   GUEST_OPENED: 1 << 26,
   CLIENT_OPENED: 1 << 27,
+  /** `urgentSecondary` stands. */
+  URGENT_SECONDARY: 1 << 28,
 } as const;
 
 /** A window scale nobody has told: the flow was picked up in mid-stream. */
@@ -82,6 +84,8 @@ export class FlowState {
   readonly endSecondary: Int32Array;
   readonly finPrimary: Int32Array;
   readonly finSecondary: Int32Array;
+  /** The furthest position its urgent pointers have told: seq + pointer (RFC 9293 3.8.5). */
+  readonly urgentSecondary: Int32Array;
 
   /** Highest cumulative ack emitted (A_p, A_s) and right window edge (E_p, E_s), in the client's own space. */
   readonly ackPrimary: Int32Array;
@@ -150,6 +154,7 @@ export class FlowState {
     this.endSecondary = words();
     this.finPrimary = words();
     this.finSecondary = words();
+    this.urgentSecondary = words();
     this.ackPrimary = words();
     this.ackSecondary = words();
     this.edgePrimary = words();

@@ -299,6 +299,19 @@ describe('T20, T21: IPv6 and VLAN', () => {
     expect(harness.released).toHaveLength(1);
     expect(harness.flows.count).toBe(3);
   });
+
+  it('datagrams over IPv6 are compared behind their extension headers, whatever flow label and hop limit say', () => {
+    const harness = new Harness();
+    const ends = { source: 'fd00::2', destination: 'fd00::1', extensionProtocol: 60 };
+    // destination options: the next header is UDP, 8 bytes, padding
+    const ipOptions = Buffer.from([17, 0, 1, 4, 0, 0, 0, 0]);
+    const frames = harness.comparator;
+    harness.primary(udp('x', { ...ends, ipOptions, flowLabel: 1 }));
+    harness.secondary(udp('y', { ...ends, ipOptions, flowLabel: 2 }));
+    expect([harness.released.length, frames.keptFrames]).toEqual([0, 1]);
+    harness.secondary(udp('x', { ...ends, ipOptions, flowLabel: 3 }));
+    expect(harness.released).toHaveLength(1);
+  });
 });
 
 describe('T19, T31: link control and what is unknown', () => {

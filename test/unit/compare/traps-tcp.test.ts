@@ -464,10 +464,10 @@ describe('T12: streams, not packets', () => {
     expect(harness.divergences[0]!.offset).toBe(15);
   });
 
-  it('urgent data is compared in its place', () => {
+  it('urgent data is compared in its place, and what the secondary has not called urgent waits', () => {
     const harness = new Harness();
     const { p, s } = established(harness);
-    const urgent = (guest: Guest, data: string) =>
+    const urgent = (guest: Guest, data: string, pointer = 3) =>
       buildTcp({
         source: '10.0.0.2',
         destination: '10.0.0.1',
@@ -476,13 +476,21 @@ describe('T12: streams, not packets', () => {
         seq: guest.isn + 1,
         ack: guest.clientIsn + 1,
         flags: ACK | PSH | 0x20,
-        urgent: 3,
+        urgent: pointer,
         window: 10,
         payload: Buffer.from(data),
       });
     harness.primary(urgent(p, 'abc'));
+    harness.secondary(urgent(s, 'abc', 2));
+    expect(harness.released).toHaveLength(0);
     harness.secondary(urgent(s, 'abc'));
     expect(harness.released).toHaveLength(1);
+    harness.primary(urgent(p, 'abc'));
+    // the pointer may run ahead of the data, in a segment without any
+    harness.primary(urgent(p, '', 9));
+    expect(harness.reasons).toEqual(['matched', 'retransmission']);
+    harness.secondary(urgent(s, '', 9));
+    expect(harness.released).toHaveLength(3);
   });
 });
 

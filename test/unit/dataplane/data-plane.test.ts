@@ -129,6 +129,17 @@ describe('under protection', () => {
     expect(rig.plane.counters.drops['gate-full']).toBe(1);
   });
 
+  it('T9: both VMs get the same frames in the same order, whoever sent them', async () => {
+    const rig = await new Rig().open();
+    await rig.checkpoint();
+    const asked = ['a', 'b', 'c', 'd'];
+    rig.from('client', request('a'), request('b'));
+    rig.from('client', request('c'));
+    rig.from('client', request('d'));
+    expect(texts(rig.take('primary'))).toEqual(asked);
+    expect(texts(rig.take('secondary'))).toEqual(asked);
+  });
+
   it('T5: translates a client’s acknowledgement into the secondary’s sequence space', async () => {
     const rig = await new Rig().open();
     await rig.checkpoint();

@@ -180,6 +180,7 @@ export const MUTANTS = [
     in: 'dataplane/frame-queue.js',
     find: 'this.bytes + length > this.#limits.bytesMax',
     put: 'false',
+    faults: ['stall-secondary', 'checkpoint'],
   },
   {
     name: 'a released frame is not counted',

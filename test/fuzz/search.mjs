@@ -12,6 +12,8 @@ import { CHOICE_BYTES, INPUT_BYTES_MAX, loadTargets, readRegressions, run } from
 
 const BATCH_MS = 100;
 const BATCH_INPUTS_MAX = 4096;
+/** Of the time, for reading what code ran. */
+const READING_SHARE_MAX = 0.4;
 const MINIMISE_RUNS_MAX = 2000;
 
 const { name, seed, seconds, dist, shared } = workerData;
@@ -28,6 +30,8 @@ const corpus = [...target.seeds, ...readRegressions(name)];
 const { tokens = [], bytesMax = 4096 } = target;
 const limits = { corpus, tokens, bytesMax: Math.min(bytesMax, INPUT_BYTES_MAX) };
 const totals = { runs: 0, slowestMs: 0 };
+const beganMs = performance.now();
+let readingMs = 0;
 
 /** Throws what the target throws. */
 async function attempt(input) {
@@ -58,7 +62,15 @@ async function runAll(inputs) {
       throw Object.assign(error instanceof Error ? error : new Error(String(error)), { input });
     }
   }
-  return coverage.take();
+  const startedMs = performance.now();
+  const seen = coverage.take();
+  readingMs += performance.now() - startedMs;
+  return seen;
+}
+
+/** At first nearly every batch brings news: reading must not take most of a short search. What is put off comes again. */
+function mayReadMore() {
+  return readingMs < READING_SHARE_MAX * (performance.now() - beganMs);
 }
 
 /** Runs all; keeps the ones that reached something new, found by halves. */
@@ -70,10 +82,11 @@ async function explore(inputs) {
     corpus.push(inputs[0]);
     return;
   }
+  if (!mayReadMore()) return;
   const half = inputs.length >> 1;
   await explore(inputs.slice(0, half));
   await explore(inputs.slice(half));
-  coverage.learn(seen); // what only both halves together reach
+  if (mayReadMore()) coverage.learn(seen); // what only both halves together reach
 }
 
 async function failureOf(input) {

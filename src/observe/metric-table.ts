@@ -79,6 +79,16 @@ export const METRICS: readonly (NumberMetric | HistogramMetric)[] = [
 
   gauge('held_frames', 'Frames of the primary held back now.', (s) => s.heldFrames),
   gauge('held_bytes', 'Bytes held back now.', (s) => s.heldBytes),
+  gauge(
+    'lag_seconds',
+    "How far the two VMs' equal output lies apart now: the 99 % quantile.",
+    (s) => s.lagMs / 1000,
+  ),
+  gauge(
+    'hold_timer_seconds',
+    'How long one-sided output waits now before it asks for a checkpoint.',
+    (s) => s.holdMs / 1000,
+  ),
   gauge('gate_closed', 'Whether client frames wait for a checkpoint.', (s) => Number(s.gateClosed)),
   gauge('gate_frames', 'Client frames waiting at the gate now.', (s) => s.gateFrames),
   gauge('gate_bytes', 'Bytes waiting at the gate now.', (s) => s.gateBytes),

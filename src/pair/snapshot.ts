@@ -30,6 +30,8 @@ export function snapshot(pair: Pair, name: string): PairStatus {
     links: planes.flatMap((plane, nic) => SIDES.map((side) => linkStatus(plane, nic, side))),
     heldFrames: sum(({ comparator }) => comparator.heldFrames),
     heldBytes: sum(({ comparator }) => comparator.heldBytes),
+    lagMs: Math.max(...planes.map(({ comparator }) => comparator.lagMs)),
+    holdMs: Math.max(...planes.map(({ comparator }) => comparator.holdMs)),
     gateClosed: planes.some((plane) => plane.gateClosed),
     gateFrames: sum(({ gate }) => gate.frames),
     gateBytes: sum(({ gate }) => gate.bytes),

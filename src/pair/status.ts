@@ -74,6 +74,9 @@ export interface PairStatus {
   readonly links: readonly LinkStatus[];
   readonly heldFrames: number;
   readonly heldBytes: number;
+  /** How far the VMs' equal output lies apart (99 % quantile), and how long one-sided output waits for that reason. */
+  readonly lagMs: number;
+  readonly holdMs: number;
   readonly gateClosed: boolean;
   readonly gateFrames: number;
   readonly gateBytes: number;

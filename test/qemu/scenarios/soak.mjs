@@ -68,6 +68,15 @@ export async function soak(rig, section, sizes) {
   point.expect('no guest panics', damage.length === 0, damage.join('; ') || 'both run on');
   figures(point, rig, checkpoints);
   expectHoldTime(point, before.metrics, after.metrics);
+  const [lagMs, timerMs] = ['lag_seconds', 'hold_timer_seconds'].map(
+    (name) => after.metrics.sum(name) * 1000,
+  );
+  point.expect(
+    'lag between the VMs, and the hold timer that follows',
+    lagMs > 0 && timerMs > 0,
+    `p99 ${lagMs.toFixed(1)} ms, timer ${timerMs.toFixed(0)} ms`,
+    { lagMsP99: lagMs, holdTimerMs: timerMs },
+  );
 }
 
 function expectHoldTime(point, before, after) {

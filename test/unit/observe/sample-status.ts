@@ -31,6 +31,8 @@ export function sampleStatus(changes: Partial<PairStatus> = {}): PairStatus {
     })),
     heldFrames: 3,
     heldBytes: 3000,
+    lagMs: 12,
+    holdMs: 48,
     gateClosed: true,
     gateFrames: 4,
     gateBytes: 4000,

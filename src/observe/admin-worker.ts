@@ -15,8 +15,11 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
-/** On a core that it shares with the data plane's thread it waits: of this thread alone (setpriority(2), NOTES). */
-const NICE = 10;
+/**
+ * It stands back a little on a core that it shares with the data plane's thread (setpriority(2), NOTES: of this thread
+ * alone). Only a little: at 10, on a busy machine, frames waited for tens of milliseconds.
+ */
+const NICE = 1;
 
 const port = parentPort!;
 const { listen, build, canAct, token, socketMode } = workerData as AdminWorkerData;

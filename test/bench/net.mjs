@@ -266,6 +266,7 @@ async function watchedRun(variant, perSecond) {
       let reader;
       try {
         await untilUpIs('tap0');
+        await sleep(2000); // the admin threads are there by then: each thread is raised as it asks for
         raise(proxy.pid);
         const numbers = [FLOWS, Math.round(perSecond * 5 * SCALE), 512, perSecond].map(String);
         const places = ['colo0', 'tap0'];

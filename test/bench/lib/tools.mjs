@@ -10,11 +10,11 @@ const isRoot = process.getuid() === 0;
 
 /** In front of what is measured, and of what drives it. */
 export const measured = (...words) => ['taskset', '-c', '1', ...words];
-export const driver = (...words) => [...(isRoot ? ['chrt', '-r', '10'] : []), 'taskset', '-c', '0', ...words];
+export const driver = (...words) => [...(isRoot ? ['chrt', '-r', '20'] : []), 'taskset', '-c', '0', ...words];
 
 /**
- * Puts a process that has started above whatever else the machine is doing, but for its threads that stand back by
- * themselves (nice). Needs root.
+ * Puts a process that has started above whatever else the machine is doing; its threads that stand back by themselves
+ * (nice) stay below its others. Needs root.
  */
 export function raise(pid) {
   if (!isRoot) return;
@@ -23,7 +23,7 @@ export function raise(pid) {
       .replace(/^.*\) /, '')
       .split(' ');
     const nice = Number(fields[16]);
-    if (nice <= 0) spawnSync('chrt', ['-r', '-p', '10', thread], { stdio: 'ignore' });
+    spawnSync('chrt', ['-r', '-p', nice > 0 ? '10' : '20', thread], { stdio: 'ignore' });
   }
 }
 

@@ -253,7 +253,9 @@ export function directedPlans(seed: number): Plan[] {
       { name: 'crash-primary', when: { atMs: 100 }, durationMs: 50 },
       { name, when: { atMs: SECOND_FAULT_MS }, durationMs: 50 },
     ];
-    plans.push({ ...base, tight: false, tasks: [long, ...tasks], faults });
+    // Frames are still on their way when a checkpoint is over.
+    const world = { ...base.world, linkDelayMs: 4, costs: { saveMs: 0, loadMs: 0 } };
+    plans.push({ ...base, world, tight: false, tasks: [long, ...tasks], faults });
   }
   for (const name of DISRUPTIVE) {
     for (const phase of STRUCK_PHASES) {

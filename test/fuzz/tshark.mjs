@@ -145,7 +145,7 @@ export async function loadComparison(load) {
   const { FrameKind, FrameView } = await load('wire/frame-view.js');
   const { fragmentOffset } = await load('wire/fragment.js');
   const { verifyL4Checksum } = await load('wire/checksum.js');
-  const { formatIp } = await load('wire/addresses.js');
+  const { formatIp, parseIpAddress } = await load('wire/addresses.js');
   const view = new FrameView();
   const KINDS = Object.fromEntries(Object.entries(FrameKind).map(([name, value]) => [value, name]));
 
@@ -169,11 +169,13 @@ export async function loadComparison(load) {
     same('vlan', view.vlan, vlanOf(row));
     same('IP version', view.ipVersion, ip);
     if (ip === 0 || view.ipVersion === 0) return differences;
+    // tshark writes some IPv6 addresses with an IPv4 one in them
+    const oneForm = (cell) => formatIp(parseIpAddress(first(cell)) ?? Buffer.alloc(16), 0, ip);
     const addressBytes = ip === 4 ? 4 : 16;
     const sourceAt = view.l3 + (ip === 4 ? 12 : 8);
     const [source, destination] = ip === 4 ? [row.source, row.destination] : [row.source6, row.destination6];
-    same('source', formatIp(frame, sourceAt, ip), first(source));
-    same('destination', formatIp(frame, sourceAt + addressBytes, ip), first(destination));
+    same('source', formatIp(frame, sourceAt, ip), oneForm(source));
+    same('destination', formatIp(frame, sourceAt + addressBytes, ip), oneForm(destination));
     if (view.kind === FrameKind.FRAGMENT) {
       const theirs =
         ip === 4 ? 8 * Number(first(row.fragmentOffset)) : 8 * Number(first(row.fragmentOffset6));

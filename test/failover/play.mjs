@@ -11,6 +11,7 @@ const SETTLE_MS = 150;
 /** Traffic that began this long ago is in full flow. */
 const FLOW_MS = 250;
 const SILENCE_MS = 1000;
+const ATTEMPTS_MAX = 4;
 /** What must never happen, even when nobody is left. */
 const FALSE_ANSWER = /wrong|unexpected|unasked|ECONNRESET|counter went/;
 
@@ -32,12 +33,8 @@ export async function play(rig, cell) {
   await rig.protect();
   const before = await proxy.metrics();
   await client.do('startSteady', { name, host: GUEST.ipv6, everyMs: 5 });
-  const traffic = await start(rig, cell, name);
-  await sleep(FLOW_MS);
-
   const when = whenOf(cell);
-  const moment = await reach(rig, cell, when);
-  if (traffic.isOver()) problems.push('the traffic was over before the moment came');
+  const { traffic, moment } = await reachUnderTraffic(rig, cell, when, name, problems);
   const gapBeforeMs = await client.do('steadyGap', { name }); // measured anew from here
   const killedAtMs = performance.timeOrigin + performance.now();
   await kill(rig, cell.victim, before.carrier, when);
@@ -77,6 +74,23 @@ export async function play(rig, cell) {
     ...timeline(proxy.logFile, survivor, killedAtMs, steady.gapEndedAtMs),
   };
   return { ok: problems.length === 0, ...outcome, figures };
+}
+
+/** Traffic that was over before the moment came is begun again. */
+async function reachUnderTraffic(rig, cell, when, name, problems) {
+  for (let attempt = 1; ; attempt++) {
+    const traffic = await start(rig, cell, name);
+    await sleep(FLOW_MS);
+    const moment = await reach(rig, cell, when);
+    if (!traffic.isOver()) return { traffic, moment };
+    if (attempt === ATTEMPTS_MAX) {
+      problems.push('the traffic was over before the moment came');
+      return { traffic, moment };
+    }
+    moment.pass();
+    await collect(problems, 'traffic', traffic.finish());
+    await collect(problems, 'the datagram that differed', moment.answered);
+  }
 }
 
 /** Waits for the moment; at a sync-point everything stands still there until `pass`. */

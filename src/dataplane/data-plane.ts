@@ -207,7 +207,7 @@ export class DataPlane implements EpochGate {
     return {
       receive,
       stateChanged: (state, reason) => this.#events.linkChanged(side, state, reason),
-      ...(side === 'client' ? { maySend: () => this.#readClock() < this.#mandate.heldUntilMs } : {}),
+      ...(side === 'client' ? { maySend: () => this.#maySpeak() } : {}),
     };
   }
 
@@ -395,6 +395,12 @@ export class DataPlane implements EpochGate {
   #flushVms(): void {
     this.links[this.carrier].flush();
     if (this.mode === 'comparing') this.secondaryLeg.link.flush();
+  }
+
+  /** A frame may have waited long for a slow client side: what counts is the moment it is handed to the kernel. */
+  #maySpeak(): boolean {
+    this.#readClock();
+    return !this.#isSilent;
   }
 
   /** A process that was frozen past the end of its mandate is silent before its first frame, whatever wakes it. */

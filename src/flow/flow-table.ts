@@ -23,9 +23,14 @@ const HALF_OPEN_IDLE_MS_MAX = 90_000;
 /** UDP, ICMP and others, which tell no end. */
 const DATAGRAM_IDLE_MS_MAX = 180_000;
 const FLOW_IDLE_MS_MAX = 7_200_000;
-/** When the table is full, this many slots are looked at for one that may make room. */
+/** When the table is full, the best of this many slots makes room ... */
 const EVICTION_CANDIDATES = 64;
-/** A flow is put out for another only after it has been idle for this share of its limit. */
+/** ... and when none of them may, the first after them that does, up to this many in all. */
+const EVICTION_SLOTS_MAX = 512;
+/**
+ * A connection that may still be open is put out for another only after it has been idle for this share of its limit:
+ * a flood of new flows cannot put out those in use.
+ */
 const EVICTION_IDLE_SHARE_MIN = 0.02;
 
 /** Does a frame of this kind belong to a flow? Link control and garbage do not. */
@@ -69,7 +74,9 @@ export class FlowTable {
   #freeCount = 0;
   readonly #probe = new Int32Array(FLOW_KEY_WORDS);
   readonly #quoted = new FrameView();
+  /** Where `expire` and `#evictOne` go on. */
   #sweepAt = 0;
+  #evictAt = 0;
 
   constructor(options: FlowTableOptions) {
     this.flowsMax = options.flowsMax;
@@ -217,20 +224,51 @@ export class FlowTable {
     return this.#freeSlots[this.#freeCount]!;
   }
 
-  /** Of a few flows, the one that has used up most of its idle time goes. */
+  /**
+   * Of a few flows, the one that has used up most of its idle time goes. If all are too young, the oldest of those
+   * whose end came or that tell no end. Goes on behind the one that went, not behind all that were looked at: under
+   * churn slots are then emptied in the order in which they were filled.
+   */
   #evictOne(nowMs: number): void {
-    let chosen = -1;
-    let chosenShare = EVICTION_IDLE_SHARE_MIN;
-    for (let step = Math.min(EVICTION_CANDIDATES, this.slotsUsed); step > 0; step -= 1) {
-      this.#sweepAt = this.#sweepAt + 1 < this.slotsUsed ? this.#sweepAt + 1 : 0;
-      const share = this.#idleShare(this.#sweepAt, nowMs);
-      if (share <= chosenShare) continue;
-      chosen = this.#sweepAt;
-      chosenShare = share;
+    let idle = -1;
+    let idleShare = EVICTION_IDLE_SHARE_MIN;
+    let ended = -1;
+    let endedShare = 0;
+    let slot = this.#evictAt;
+    const slotsMax = Math.min(EVICTION_SLOTS_MAX, this.slotsUsed);
+    for (let looked = 0; looked < slotsMax; looked += 1) {
+      if (looked >= EVICTION_CANDIDATES && (idle !== -1 || ended !== -1)) break;
+      if (slot >= this.slotsUsed) slot = 0;
+      const share = this.#idleShare(slot, nowMs);
+      if (share > idleShare) {
+        idle = slot;
+        idleShare = share;
+      } else if (share > endedShare && this.#isDispensable(slot)) {
+        ended = slot;
+        endedShare = share;
+      }
+      slot += 1;
     }
+    const chosen = idle !== -1 ? idle : ended;
+    this.#evictAt = chosen === -1 ? slot : chosen + 1;
     if (chosen === -1) return;
     this.remove(chosen);
     this.evicted += 1;
+  }
+
+  /** May a flow without frames held be forgotten at any age? */
+  #isDispensable(slot: number): boolean {
+    if (this.state.ipProtocol[slot] === IpProtocol.TCP) {
+      return this.#isClosed(slot) && !this.state.has(slot, FlowFlag.CLIENT_TRANSLATED);
+    }
+    // the guest's answer would be taken for its opening: another rule might fit, which waives
+    return !this.state.has(slot, FlowFlag.CLIENT_OPENED);
+  }
+
+  #isClosed(slot: number): boolean {
+    const flags = this.state.flags[slot]!;
+    if ((flags & FlowFlag.RESET) !== 0) return true;
+    return (flags & FlowFlag.FIN_PRIMARY) !== 0 && (flags & FlowFlag.CLIENT_FIN) !== 0;
   }
 
   /** Idle time as a share of what the flow's state allows; 0 for a flow that must stay. */
@@ -239,11 +277,8 @@ export class FlowTable {
     if (state.holds(slot)) return 0;
     const idleMs = nowMs - state.touchedAtMs[slot]!;
     if (state.ipProtocol[slot] !== IpProtocol.TCP) return idleMs / DATAGRAM_IDLE_MS_MAX;
+    if (this.#isClosed(slot)) return idleMs / CLOSED_IDLE_MS_MAX;
     const flags = state.flags[slot]!;
-    const closed =
-      (flags & FlowFlag.RESET) !== 0 ||
-      ((flags & FlowFlag.FIN_PRIMARY) !== 0 && (flags & FlowFlag.CLIENT_FIN) !== 0);
-    if (closed) return idleMs / CLOSED_IDLE_MS_MAX;
     // what a failover left must be translated for as long as the connection lives (T7)
     if ((flags & FlowFlag.CLIENT_TRANSLATED) !== 0) return 0;
     const established = (flags & FlowFlag.SEEN_PRIMARY) !== 0 && (flags & FlowFlag.CLIENT_ACKED) !== 0;

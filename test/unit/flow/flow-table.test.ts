@@ -153,4 +153,48 @@ describe('FlowTable', () => {
     for (let slot = 0; slot < 4; slot += 1) table.state.primaryFirst[slot] = 1;
     expect(table.findOrAdd(tcp(10), false, 1e9)).toBe(-1);
   });
+
+  it('under churn puts out closed connections however young, and none that is open or held', () => {
+    const table = new FlowTable({ flowsMax: 2048, seed: 1 });
+    const { state } = table;
+    const stays = (opened: number): boolean => opened < 150 || (opened < 1600 && opened % 16 === 0);
+    for (let opened = 0; opened < 20_000; opened += 1) {
+      const slot = table.findOrAdd(tcp(opened), false, opened / 20);
+      expect(slot).not.toBe(-1);
+      state.set(slot, FlowFlag.SEEN_PRIMARY | FlowFlag.CLIENT_ACKED);
+      if (!stays(opened) || opened % 32 === 0) state.set(slot, FlowFlag.FIN_PRIMARY | FlowFlag.CLIENT_FIN);
+      if (stays(opened) && opened % 32 === 0) state.primaryFirst[slot] = 1;
+    }
+    expect(table.evicted).toBe(20_000 - 2048);
+    for (let port = 0; port < 1600; port += 1) {
+      expect(table.find(tcp(port), false) !== -1).toBe(stays(port));
+    }
+  });
+
+  it('under churn goes round in the order of age, so that half-open connections had their time', () => {
+    const table = new FlowTable({ flowsMax: 4096, seed: 1 });
+    for (let opened = 0; opened < 16_384; opened += 1) {
+      const nowMs = opened;
+      expect(table.findOrAdd(tcp(opened), false, nowMs)).not.toBe(-1);
+      if (opened % 100 === 99) table.expire(nowMs, 64);
+      expect(table.find(tcp(Math.max(0, opened - 2000)), false)).not.toBe(-1);
+    }
+    expect(table.evicted).toBe(16_384 - 4096);
+  });
+
+  it('when full puts out datagram flows however young, but none that tells a rule who opened it', () => {
+    const table = new FlowTable({ flowsMax: 4, seed: 1 });
+    for (let port = 0; port < 4; port += 1) table.findOrAdd(udp(port), false, port);
+    for (const port of [0, 2]) table.state.set(table.find(udp(port), false), FlowFlag.CLIENT_OPENED);
+    expect(table.findOrAdd(udp(10), false, 10)).not.toBe(-1);
+    expect(table.findOrAdd(udp(11), false, 10)).not.toBe(-1);
+    expect([0, 1, 2, 3].map((port) => table.find(udp(port), false) !== -1)).toEqual([
+      true,
+      false,
+      true,
+      false,
+    ]);
+    // what came in this very millisecond stays
+    expect(table.findOrAdd(udp(12), false, 10)).toBe(-1);
+  });
 });

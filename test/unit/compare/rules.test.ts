@@ -1,5 +1,5 @@
 /** Rules: exceptions from comparing, written down with their why (trap T31 and the operator's choices). */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { checkRules, ruleScope } from '../../../src/compare/rule-checks.js';
 import { compileRules } from '../../../src/compare/rules.js';
 import { Verdict } from '../../../src/compare/verdict.js';
@@ -79,6 +79,32 @@ describe('waive', () => {
     const fragment = { offset: 8, more: true };
     const frame = buildIp({ source: '10.0.0.2', destination: '10.0.0.1', fragment }, 17, Buffer.alloc(8));
     expect(harness.primary(frame)).toBe(Verdict.HOLD);
+  });
+});
+
+describe('once per flow', () => {
+  it('rules are looked through with the first frame of a flow, and again only when others hold', () => {
+    const rules = compileRules([rule({ guestPort: 54 }), rule({ guestPort: 53 })]);
+    const find = vi.spyOn(rules, 'find');
+    const harness = new Harness({}, rules);
+    for (let count = 0; count < 50; count += 1) {
+      harness.primary(udp(`${count}`));
+      harness.secondary(udp(`${count}`));
+      harness.primary(udp(`${count}`, 99));
+      harness.secondary(udp(`${count}`, 99));
+      if (count % 10 === 9) harness.commit();
+    }
+    expect([...harness.comparator.waivedFrames]).toEqual([0, 0, 50]);
+    expect(find).toHaveBeenCalledTimes(2);
+
+    const others = compileRules([rule({ guestPort: 99 })]);
+    const findOthers = vi.spyOn(others, 'find');
+    harness.comparator.reconfigure(others);
+    harness.commit();
+    for (let count = 0; count < 50; count += 1) harness.primary(udp(`${count}`, 99));
+    expect([...harness.comparator.waivedFrames]).toEqual([0, 50]);
+    expect(find).toHaveBeenCalledTimes(2);
+    expect(findOthers).toHaveBeenCalledTimes(1);
   });
 });
 

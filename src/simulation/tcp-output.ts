@@ -37,7 +37,8 @@ export function output(host: TcpHost, connection: TcpConnection): void {
     return;
   }
   sendNewData(host, connection);
-  if (connection.ackNow) emit(host, connection, connection.sndNxt, TcpFlag.ACK, EMPTY);
+  // Never from where a timeout went back to: a peer that has received more takes no ACK from there (RFC 9293 3.10.7.4).
+  if (connection.ackNow) emit(host, connection, connection.sndMax, TcpFlag.ACK, EMPTY);
   if (connection.resendAtMs === NEVER && hasUnfinished(connection)) armResend(host, connection);
 }
 

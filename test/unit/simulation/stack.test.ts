@@ -224,6 +224,22 @@ describe('what Linux does that a proxy must respect', () => {
     expect(counter.progress.answers).toBeLessThan(5);
   });
 
+  it('after a timeout an ACK still comes from behind all that was sent', () => {
+    const lab = new Lab({ faults: { delayMs: 2 } });
+    lab.client.upload(host(2).ipv4, 'dark', 400_000);
+    lab.clock.advance(21);
+    const [connection] = lab.client.stack.state.connections.values();
+    const view = new FrameView();
+    const acks = new Set<number>();
+    lab.toGuest.send = (frame) => {
+      parseFrame(frame, 0, frame.length, 0, view);
+      if (connection!.timeouts > 0 && view.payloadBytes === 0) acks.add(view.seq >>> 0);
+    };
+    lab.clock.advance(3000); // the guest repeats what the client has, which is answered
+    expect(connection!.sndNxt).not.toBe(connection!.sndMax);
+    expect([...acks]).toEqual([connection!.sndMax]);
+  });
+
   it('a timestamp that goes back is refused (PAWS)', () => {
     const lab = new Lab();
     const counter = lab.client.count(host(2).ipv4, 1000, 10);

@@ -45,5 +45,7 @@ export interface DataPlaneParts {
     linkChanged(side: Side, state: LinkState, reason: ColoError | undefined): void;
     /** Client frames with the guest's own source MAC were dropped since the last call: a loop, or a leaked twin. */
     looped(frames: number): void;
+    /** Segments signed with TCP MD5 or AO passed untranslated since the last call, and needed translating (T11). */
+    signedUntranslated(segments: number): void;
   };
 }

@@ -53,6 +53,7 @@ export class DataPlane implements EpochGate {
   readonly #releaseView = new FrameView();
   #ticker: Timer | null = null;
   #loopsTold = 0;
+  #signedTold = 0;
   /** Today's primary was promoted and has not been protected since. */
   isSurvivor = false;
   readonly #mandate: { readonly heldUntilMs: number };
@@ -418,6 +419,11 @@ export class DataPlane implements EpochGate {
     if (loop !== this.#loopsTold) {
       this.#events.looped(loop - this.#loopsTold);
       this.#loopsTold = loop;
+    }
+    const { signedUntouched } = this.flows.state;
+    if (signedUntouched !== this.#signedTold) {
+      this.#events.signedUntranslated(signedUntouched - this.#signedTold);
+      this.#signedTold = signedUntouched;
     }
     this.links.client.flush();
   }

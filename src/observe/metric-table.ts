@@ -130,6 +130,11 @@ export const METRICS: readonly (NumberMetric | HistogramMetric)[] = [
     'Client frames a VM had not taken when it was stopped.',
     (s) => s.framesMaybeLost,
   ),
+  count(
+    'signed_untranslated_segments_total',
+    'Segments signed with TCP MD5 or AO that passed untranslated: their connection is not protected.',
+    (s) => s.signedUntranslated,
+  ),
   oneHot(
     'checkpoint_mode',
     'How output is handled: 1 for the mode that holds.',

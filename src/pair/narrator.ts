@@ -14,12 +14,14 @@ export class Narrator {
   readonly #log: Log;
   readonly #divergenceLines: LineLimiter;
   readonly #loopLines: LineLimiter;
+  readonly #signedLines: LineLimiter;
   readonly #linkProblems = new Map<string, string>();
 
   constructor(clock: Clock, log: Log) {
     this.#log = log;
     this.#divergenceLines = new LineLimiter(clock, { burstLines: 10, linesPerSecond: 1 });
     this.#loopLines = new LineLimiter(clock, { burstLines: 1, linesPerSecond: 0.1 });
+    this.#signedLines = new LineLimiter(clock, { burstLines: 1, linesPerSecond: 0.1 });
   }
 
   /** `summary`: the divergence explained; undefined when it was one of too many. */
@@ -38,6 +40,14 @@ export class Narrator {
     const text =
       "frames with the guest's own MAC came from the client side and were dropped: a loop, or a second guest";
     this.#log.warn({ frames, leftOut }, text);
+  }
+
+  signedUntranslated(segments: number): void {
+    const leftOut = this.#signedLines.take();
+    if (leftOut < 0) return;
+    const text =
+      'segments signed with TCP MD5 or AO passed untranslated: their connections do not live through a failover';
+    this.#log.warn({ segments, leftOut }, text);
   }
 
   /** What a link waits for, for people; empty when it is up. */

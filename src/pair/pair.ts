@@ -241,6 +241,7 @@ export class Pair {
           if (state === 'up' && side !== 'client') this.protection.linkUp();
         },
         looped: (frames) => this.#narrator.looped(frames),
+        signedUntranslated: (segments) => this.#narrator.signedUntranslated(segments),
       },
     });
   }

@@ -46,6 +46,7 @@ export function snapshot(pair: Pair, name: string): PairStatus {
     checkpointPlan: { ...coordinator.plan, adapted: coordinator.isAdapted },
     checkpointsPutOff: coordinator.stats.putOffs,
     framesMaybeLost: coordinator.stats.framesMaybeLost,
+    signedUntranslated: sum(({ flows }) => flows.state.signedUntouched),
     dialect: pair.relay.dialect,
     syncPoints: pair.relay.syncPoints.seenByWord,
     failovers: history.failovers,

@@ -95,6 +95,8 @@ export interface PairStatus {
   readonly checkpointsPutOff: number;
   /** Client frames that a VM had not taken when it was stopped: possibly lost or doubled there. */
   readonly framesMaybeLost: number;
+  /** Segments signed with TCP MD5 or AO that passed untranslated, though the VMs' or the client's numbers differ. */
+  readonly signedUntranslated: number;
   readonly dialect: DialectName | 'auto';
   /** Each sync-point of the migration channel: how often, and when last. */
   readonly syncPoints: Readonly<Record<SyncPoint, Readonly<SyncPointSeen>>>;

@@ -56,6 +56,7 @@ const plane = new DataPlane({
     },
     linkChanged() {},
     looped() {},
+    signedUntranslated() {},
   },
 });
 

@@ -32,7 +32,7 @@ it('a frame that waited for a slow client side does not leave after the mandate 
       compare: DEFAULT_COMPARE_LIMITS,
     },
     flowSeed: 1,
-    events: { diverged() {}, linkChanged() {}, looped() {} },
+    events: { diverged() {}, linkChanged() {}, looped() {}, signedUntranslated() {} },
   });
   await plane.open();
   expect(handler!.maySend!()).toBe(true);

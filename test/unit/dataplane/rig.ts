@@ -34,6 +34,7 @@ export class Rig {
       events: {
         diverged: (divergence) => this.divergences.push(divergence),
         linkChanged() {},
+        signedUntranslated: () => {},
         looped: (frames) => {
           this.loops += frames;
         },

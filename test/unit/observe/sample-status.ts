@@ -46,6 +46,7 @@ export function sampleStatus(changes: Partial<PairStatus> = {}): PairStatus {
     checkpointPlan: { mode: 'periodic', periodMs: 40, adapted: true },
     checkpointsPutOff: 3,
     framesMaybeLost: 2,
+    signedUntranslated: 4,
     dialect: 'upstream',
     syncPoints: new SyncPointRecord().seenByWord,
     checkpointsFailed: 8,

@@ -4,6 +4,7 @@ import { runAction } from '../../../src/pair/actions.js';
 import type { ClientTask } from '../../../src/simulation/client/task.js';
 import { GUEST_HOST } from '../../../src/simulation/stage.js';
 import { World, type WorldOptions } from '../../../src/simulation/world.js';
+import { silentLog } from '../../../src/system/log.js';
 
 const { ipv4, ipv6 } = GUEST_HOST;
 const PROBES = { count: 20, everyMs: 5, answerMsMax: 2000 };
@@ -85,6 +86,18 @@ describe('periodic checkpoints', () => {
     expect(world.pair.status().framesReleased.matched).toBeGreaterThan(matched);
     await world.close();
   });
+});
+
+it('signed segments that passed untranslated are told: a warning, and a number in the status', async () => {
+  const warnings: object[] = [];
+  const log = { ...silentLog, warn: (fields: object) => warnings.push(fields) };
+  const world = await protectedWorld({ seed: 12, log });
+  expect(world.pair.status().signedUntranslated).toBe(0);
+  world.pair.nics.planes[0]!.flows.state.signedUntouched += 3;
+  expect(await world.run(5000, () => warnings.length > 0)).toBe(true);
+  expect(warnings).toContainEqual(expect.objectContaining({ segments: 3, leftOut: 0 }));
+  expect(world.pair.status().signedUntranslated).toBe(3);
+  await world.close();
 });
 
 describe('actions', () => {

@@ -75,6 +75,26 @@ describe('commit', () => {
     expect(harness.divergences).toHaveLength(0);
   });
 
+  it("T6: half open with two ISNs, the loaded secondary repeats its SYN-ACK with the primary's", () => {
+    const harness = new Harness();
+    const p = new Guest(1000, 5);
+    harness.client(p.fromClient({ flags: SYN, options: { windowScale: 7 } }));
+    harness.primary(p.synAck());
+    harness.secondary(new Guest(7000, 5).synAck());
+    harness.commit();
+    const flow = harness.flow(p.frame({}));
+    harness.secondary(p.synAck());
+    expect(harness.flows.state.seqDelta[flow]).toBe(0);
+    expect(harness.flows.state.has(flow, FlowFlag.PAIRED)).toBe(true);
+    expect(harness.flows.state.isnSecondary[flow]).toBe(harness.flows.state.isnPrimary[flow]);
+    harness.client(p.fromClient({ at: 1, ack: 1 }));
+    harness.take();
+    harness.primary(p.frame({ at: 1, data: 'hi' }));
+    harness.secondary(p.frame({ at: 1, data: 'hi' }));
+    expect(harness.released).toHaveLength(1);
+    expect(harness.divergences).toHaveLength(0);
+  });
+
   it('T6: half open, and only the secondary had answered: it is forgotten', () => {
     const harness = new Harness();
     harness.client(new Guest(1).fromClient({ flags: SYN }));

@@ -1,37 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import type { Arbiter, ClaimAnswer } from '../../../src/failover/arbiter.js';
-import { runAction } from '../../../src/pair/actions.js';
-import type { ClientTask } from '../../../src/simulation/client/task.js';
 import { GUEST_HOST } from '../../../src/simulation/stage.js';
-import { World, type WorldOptions } from '../../../src/simulation/world.js';
+import { World } from '../../../src/simulation/world.js';
+import { act, finish, protectedWorld, releases } from '../simulation/protected-world.js';
 
 const { ipv4, ipv6 } = GUEST_HOST;
-
-async function protectedWorld(options: WorldOptions): Promise<World> {
-  const world = new World(options);
-  await world.open();
-  await world.openSecondary();
-  expect(await world.run(20_000, () => world.pair.state === 'protected')).toBe(true);
-  return world;
-}
-
-async function finish(world: World, tasks: ClientTask[]): Promise<void> {
-  const done = await world.run(120_000, () => tasks.every((task) => task.report !== null));
-  expect(
-    tasks.map((task) => `${task.name}: ${task.report?.problem ?? (done ? 'right' : 'unfinished')}`),
-  ).toEqual(tasks.map((task) => `${task.name}: right`));
-}
-
-async function act(world: World, verb: string, args: Record<string, string> = {}): Promise<unknown> {
-  let settled = false;
-  const answer = runAction(world.pair, verb, args)
-    .catch((error: { code: string }) => error.code)
-    .finally(() => {
-      settled = true;
-    });
-  expect(await world.run(10_000, () => settled)).toBe(true);
-  return answer;
-}
 
 /** Answers every claim with what `say` gives now. */
 function arbiter(say: () => ClaimAnswer['outcome'] | 'silence'): Arbiter & { asked: string[] } {
@@ -51,19 +24,6 @@ function arbiter(say: () => ClaimAnswer['outcome'] | 'silence'): Arbiter & { ask
     },
     renew: async () => ({ outcome: 'unknown', detail: '' }),
     release: async () => undefined,
-  };
-}
-
-/** Frames that left to the client since the last call. */
-function releases(world: World): () => number {
-  let count = 0;
-  world.onReleased = () => {
-    count++;
-  };
-  return () => {
-    const seen = count;
-    count = 0;
-    return seen;
   };
 }
 

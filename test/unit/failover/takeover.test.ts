@@ -3,6 +3,7 @@ import { ColoError } from '../../../src/errors.js';
 import { firstState, type KeptState, StateFile } from '../../../src/failover/state-file.js';
 import { GUEST_HOST } from '../../../src/simulation/stage.js';
 import { World } from '../../../src/simulation/world.js';
+import { releases } from '../simulation/protected-world.js';
 
 const { ipv4 } = GUEST_HOST;
 
@@ -29,18 +30,6 @@ async function protectedWorld(seed: number): Promise<{ world: World; file: FullD
   await made.world.openSecondary();
   expect(await made.world.run(20_000, () => made.world.pair.state === 'protected')).toBe(true);
   return made;
-}
-
-function releases(world: World): () => number {
-  let count = 0;
-  world.onReleased = () => {
-    count++;
-  };
-  return () => {
-    const seen = count;
-    count = 0;
-    return seen;
-  };
 }
 
 describe('a state file that cannot be written', () => {

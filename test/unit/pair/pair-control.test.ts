@@ -1,41 +1,12 @@
 /** The real pair between scripted VMs: modes, actions, and guests that end on purpose. */
 import { describe, expect, it } from 'vitest';
-import { runAction } from '../../../src/pair/actions.js';
-import type { ClientTask } from '../../../src/simulation/client/task.js';
 import { GUEST_HOST } from '../../../src/simulation/stage.js';
-import { World, type WorldOptions } from '../../../src/simulation/world.js';
+import { World } from '../../../src/simulation/world.js';
 import { silentLog } from '../../../src/system/log.js';
+import { act, finish, protectedWorld } from '../simulation/protected-world.js';
 
 const { ipv4, ipv6 } = GUEST_HOST;
 const PROBES = { count: 20, everyMs: 5, answerMsMax: 2000 };
-
-async function protectedWorld(options: WorldOptions): Promise<World> {
-  const world = new World(options);
-  await world.open();
-  await world.openSecondary();
-  expect(await world.run(20_000, () => world.pair.state === 'protected')).toBe(true);
-  return world;
-}
-
-async function finish(world: World, tasks: ClientTask[]): Promise<void> {
-  const done = await world.run(120_000, () => tasks.every((task) => task.report !== null));
-  expect(
-    tasks.map((task) => `${task.name}: ${task.report?.problem ?? (done ? 'right' : 'unfinished')}`),
-  ).toEqual(tasks.map((task) => `${task.name}: right`));
-}
-
-/** What an action resolves or rejects with, in the world's time. */
-async function act(world: World, verb: string, args: Record<string, string> = {}): Promise<unknown> {
-  let settled = false;
-  const answer = runAction(world.pair, verb, args)
-    .catch((error: { code: string }) => error.code)
-    .finally(() => {
-      settled = true;
-    });
-  await world.run(10_000, () => settled);
-  expect(settled).toBe(true);
-  return answer;
-}
 
 describe('periodic checkpoints', () => {
   it('serve everything, compare nothing, and no output leaves but by a commit', async () => {

@@ -3,28 +3,14 @@ import { describe, expect, it } from 'vitest';
 import type { ClientTask } from '../../../src/simulation/client/task.js';
 import { GUEST_HOST } from '../../../src/simulation/stage.js';
 import { allRight, type SceneResult, Story, summaryTable } from '../../../src/simulation/story.js';
-import { World, type WorldOptions } from '../../../src/simulation/world.js';
+import { World } from '../../../src/simulation/world.js';
+import { finish, protectedWorld } from './protected-world.js';
 
 const { ipv4, ipv6 } = GUEST_HOST;
 const PROBES = { count: 20, everyMs: 5, answerMsMax: 2000 };
 
-async function protectedWorld(options: WorldOptions): Promise<World> {
-  const world = new World(options);
-  await world.open();
-  await world.openSecondary();
-  expect(await world.run(20_000, () => world.pair.state === 'protected')).toBe(true);
-  return world;
-}
-
 function checkpointsOf(world: World): number {
   return Object.values(world.pair.status().checkpoints).reduce((sum, count) => sum + count, 0);
-}
-
-async function finish(world: World, tasks: ClientTask[]): Promise<void> {
-  const done = await world.run(120_000, () => tasks.every((task) => task.report !== null));
-  expect(
-    tasks.map((task) => `${task.name}: ${task.report?.problem ?? (done ? 'right' : 'unfinished')}`),
-  ).toEqual(tasks.map((task) => `${task.name}: right`));
 }
 
 describe('the real pair between scripted VMs on a manual clock', () => {

@@ -26,7 +26,7 @@ import { twoNics } from './scenarios/nics.mjs';
 import { powerOff } from './scenarios/power-off.mjs';
 import { reboot } from './scenarios/reboot.mjs';
 import { seeWhy } from './scenarios/see-why.mjs';
-import { requestLatency, soak } from './scenarios/soak.mjs';
+import { lag, requestLatency, soak } from './scenarios/soak.mjs';
 import { killAt } from './scenarios/sync-points.mjs';
 import { traffic, unprotectedTraffic } from './scenarios/traffic.mjs';
 
@@ -42,6 +42,7 @@ const FULL = {
   soakCheckpoints: 1000,
   soakDivergences: 100,
   hotRestarts: 5,
+  lagSeconds: 30,
 };
 const SHORT = {
   downloads: 3,
@@ -55,6 +56,7 @@ const SHORT = {
   soakCheckpoints: 100,
   soakDivergences: 10,
   hotRestarts: 2,
+  lagSeconds: 10,
 };
 /** A checkpoint every so often while ordinary traffic runs; elsewhere they come from divergences alone. */
 const PERIOD_MS = 100;
@@ -157,6 +159,13 @@ const STORIES = {
     async play(rig, section, sizes) {
       await rig.protect();
       await soak(rig, section, sizes);
+    },
+  },
+  lag: {
+    checkpoint: { periodMsMax: 0 },
+    async play(rig, section, sizes) {
+      await rig.protect();
+      await lag(rig, section, sizes);
     },
   },
   figures: {

@@ -76,15 +76,16 @@ export async function differencesFromRecording() {
   ];
 }
 
+/** The socket's file is there before QEMU listens on it. */
 async function connected(socketPath) {
   const endAtMs = performance.now() + START_MS_MAX;
-  while (!fs.existsSync(socketPath)) {
-    if (performance.now() > endAtMs) throw new Error('QEMU did not open its monitor');
+  for (;;) {
+    const socket = net.connect(socketPath);
+    const error = await new Promise((resolve) => socket.once('connect', resolve).once('error', resolve));
+    if (error === undefined) return socket;
+    if (performance.now() > endAtMs) throw new Error(`QEMU did not open its monitor: ${error.code}`);
     await sleep(10);
   }
-  const socket = net.connect(socketPath);
-  await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject));
-  return socket;
 }
 
 /** Messages but for events, one at a time. */

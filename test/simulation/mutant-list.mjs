@@ -1,6 +1,7 @@
 /**
  * Deliberate faults in the product's rules, each one replacement in one file of the build. `in` is relative to the
- * build; `find` must be there, and the `nth` occurrence (from 1; 1 when absent) is replaced.
+ * build; `find` must be there (and in the source, where a unit test looks for it), and the `nth` occurrence (from 1; 1
+ * when absent) is replaced.
  */
 const PLANE = 'dataplane/data-plane.js';
 const LEG = 'dataplane/secondary-leg.js';
@@ -159,8 +160,8 @@ export const MUTANTS = [
   {
     name: 'wrap-around is forgotten in the acknowledgement gate',
     in: GATE,
-    find: 'const lead = (view.ack - state.ackSecondary[flow]) | 0;',
-    put: 'const lead = (view.ack >>> 0) - (state.ackSecondary[flow] >>> 0);',
+    find: 'if (lead > 0) {',
+    put: 'if (view.ack >>> 0 > state.ackSecondary[flow] >>> 0) {',
   },
   {
     name: 'wrap-around is forgotten while bytes are compared',

@@ -363,9 +363,13 @@ export class DataPlane implements EpochGate {
       this.counters.drops.fenced++;
       return;
     }
-    if (flow >= 0 && this.flows.hasClientTranslation(flow)) {
-      parseFrame(bytes, offset, length, vnetHeaderBytes, this.#releaseView);
-      fromPrimary(this.#releaseView, this.flows, flow);
+    if (flow >= 0 && (this.flows.hasClientTranslation(flow) || this.flows.mayCarryOther(flow))) {
+      const view = this.#releaseView;
+      parseFrame(bytes, offset, length, vnetHeaderBytes, view);
+      const connection = this.flows.hasClientTranslation(flow) ? flow : this.flows.find(view, false);
+      if (connection >= 0 && this.flows.hasClientTranslation(connection)) {
+        fromPrimary(view, this.flows, connection);
+      }
     }
     this.counters.framesReleased[reason]++;
     this.counters.bytesReleased[reason] += length;

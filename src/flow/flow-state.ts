@@ -133,6 +133,8 @@ export class FlowState {
 
   /** Segments that needed rewriting and could not be: signed (T11). */
   signedUntouched = 0;
+  /** First fragments that needed rewriting and do not hold the whole TCP header. */
+  fragmentsUntouched = 0;
 
   readonly #filledMinusOne: readonly Int32Array[];
   readonly #filledZero: readonly (Int32Array | Uint8Array | Uint16Array | Float64Array)[];

@@ -2,7 +2,8 @@
  * The flow table: from a frame's key (VLAN, addresses, ports, protocol, told from the guest's side) to a slot. Open
  * addressing over typed arrays; a slot is a stable number until it is removed, and indexes every column of `state`.
  */
-import { FLOW_KEY_WORDS, flowKeyEquals, hashFlowKey, writeFlowKey } from '../wire/flow-key.js';
+import { FLOW_KEY_WORDS, flowKeyEquals, hashFlowKey, isFragmentKey, writeFlowKey } from '../wire/flow-key.js';
+import { parseTcpFragment } from '../wire/fragment.js';
 import { FrameKind, FrameView } from '../wire/frame-view.js';
 import { IpProtocol } from '../wire/numbers.js';
 import { isIcmpError, parseQuoted } from '../wire/quoted.js';
@@ -74,6 +75,7 @@ export class FlowTable {
   #freeCount = 0;
   readonly #probe = new Int32Array(FLOW_KEY_WORDS);
   readonly #quoted = new FrameView();
+  readonly #segment = new FrameView();
   /** Where `expire` and `#evictOne` go on. */
   #sweepAt = 0;
   #evictAt = 0;
@@ -94,8 +96,8 @@ export class FlowTable {
   }
 
   /**
-   * The slot of the frame's flow, or -1. Of an ICMP error about a TCP segment it is the flow of that segment, whose
-   * sequence number it quotes.
+   * The slot of the frame's flow, or -1. Of an ICMP error about a TCP segment, and of the first fragment of one, it is
+   * the flow of that segment, whose numbers they carry.
    */
   find(view: FrameView, fromClient: boolean): number {
     if (!hasFlow(view)) return -1;
@@ -105,7 +107,8 @@ export class FlowTable {
         return this.#lookUp(hashFlowKey(this.#probe, 0, this.#seed) | 0);
       }
     }
-    writeFlowKey(view, fromClient, this.#probe, 0);
+    const isFragment = view.kind === FrameKind.FRAGMENT && parseTcpFragment(view, this.#segment);
+    writeFlowKey(isFragment ? this.#segment : view, fromClient, this.#probe, 0);
     return this.#lookUp(hashFlowKey(this.#probe, 0, this.#seed) | 0);
   }
 
@@ -156,6 +159,13 @@ export class FlowTable {
   /** Did the flow live through a failover, so that today's primary is not what the client knows? */
   hasClientTranslation(slot: number): boolean {
     return this.state.has(slot, FlowFlag.CLIENT_TRANSLATED);
+  }
+
+  /** Can a frame of this flow carry numbers of another flow, the one that `find` tells? Fragments and ICMP errors do. */
+  mayCarryOther(slot: number): boolean {
+    const protocol = this.state.ipProtocol[slot];
+    if (protocol === IpProtocol.TCP) return isFragmentKey(this.#keys, slot * FLOW_KEY_WORDS);
+    return protocol === IpProtocol.ICMP || protocol === IpProtocol.ICMPV6;
   }
 
   touch(slot: number, nowMs: number): void {

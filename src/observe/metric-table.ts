@@ -135,6 +135,11 @@ export const METRICS: readonly (NumberMetric | HistogramMetric)[] = [
     'Segments signed with TCP MD5 or AO that passed untranslated: their connection is not protected.',
     (s) => s.signedUntranslated,
   ),
+  count(
+    'fragments_untranslated_total',
+    'First fragments without the whole TCP header that passed untranslated: the client ignores them.',
+    (s) => s.fragmentsUntranslated,
+  ),
   oneHot(
     'checkpoint_mode',
     'How output is handled: 1 for the mode that holds.',

@@ -47,6 +47,7 @@ export function snapshot(pair: Pair, name: string): PairStatus {
     checkpointsPutOff: coordinator.stats.putOffs,
     framesMaybeLost: coordinator.stats.framesMaybeLost,
     signedUntranslated: sum(({ flows }) => flows.state.signedUntouched),
+    fragmentsUntranslated: sum(({ flows }) => flows.state.fragmentsUntouched),
     dialect: pair.relay.dialect,
     syncPoints: pair.relay.syncPoints.seenByWord,
     failovers: history.failovers,

@@ -97,6 +97,8 @@ export interface PairStatus {
   readonly framesMaybeLost: number;
   /** Segments signed with TCP MD5 or AO that passed untranslated, though the VMs' or the client's numbers differ. */
   readonly signedUntranslated: number;
+  /** First fragments of TCP that passed untranslated because they do not hold the whole header. */
+  readonly fragmentsUntranslated: number;
   readonly dialect: DialectName | 'auto';
   /** Each sync-point of the migration channel: how often, and when last. */
   readonly syncPoints: Readonly<Record<SyncPoint, Readonly<SyncPointSeen>>>;

@@ -9,67 +9,89 @@ import { FlowFlag, type FlowState } from '../flow/flow-state.js';
 import type { FlowTable } from '../flow/flow-table.js';
 import { readU32, writeU32 } from '../wire/bytes.js';
 import { updateChecksum32 } from '../wire/checksum.js';
+import { parseTcpFragment } from '../wire/fragment.js';
 import { FrameKind, FrameView, TcpFlag } from '../wire/frame-view.js';
-import { parseQuoted } from '../wire/quoted.js';
+import { parseQuoted, QUOTED_ACK_BYTES, QUOTED_CHECKSUM_BYTES, QUOTED_FLAGS_BYTES } from '../wire/quoted.js';
 
 const SACK_BLOCK_BYTES = 8;
 const SYN_ACK = TcpFlag.SYN | TcpFlag.ACK;
 const quoted = new FrameView();
+const inFragment = new FrameView();
 
 /** A client frame for the secondary. */
 export function toSecondary(view: FrameView, flows: FlowTable, flow: number): void {
   const { state } = flows;
   const seqDelta = (state.clientSeqDelta[flow]! + state.seqDelta[flow]!) | 0;
   const tsDelta = (state.clientTsDelta[flow]! + state.tsDelta[flow]!) | 0;
-  if (view.kind !== FrameKind.TCP) {
-    moveQuoted(view, -seqDelta);
-    return;
-  }
-  if (refuse(view, state, flow, seqDelta, tsDelta)) return;
-  moveTowardsGuest(view, seqDelta, tsDelta);
-  clampAck(view, state, flow);
-  if (answersSyn(view)) clampEcho(view, state, flow);
+  const segment = segmentToGuest(view, state, flow, seqDelta, tsDelta);
+  if (segment === null) return;
+  clampAck(segment, state, flow);
+  if (answersSyn(segment)) clampEcho(segment, state, flow);
 }
 
 /** A client frame for today's primary. */
 export function toPrimary(view: FrameView, flows: FlowTable, flow: number): void {
   const { state } = flows;
-  const seqDelta = state.clientSeqDelta[flow]!;
-  const tsDelta = state.clientTsDelta[flow]!;
-  if (view.kind !== FrameKind.TCP) {
-    moveQuoted(view, -seqDelta);
-    return;
-  }
-  if (refuse(view, state, flow, seqDelta, tsDelta)) return;
-  moveTowardsGuest(view, seqDelta, tsDelta);
+  segmentToGuest(view, state, flow, state.clientSeqDelta[flow]!, state.clientTsDelta[flow]!);
 }
 
 /** A frame of the secondary for the client. */
 export function fromSecondary(view: FrameView, flows: FlowTable, flow: number): void {
-  if (view.kind !== FrameKind.TCP) return;
   const { state } = flows;
   const seqDelta = (state.clientSeqDelta[flow]! + state.seqDelta[flow]!) | 0;
   const tsDelta = (state.clientTsDelta[flow]! + state.tsDelta[flow]!) | 0;
-  if (refuse(view, state, flow, seqDelta, tsDelta)) return;
   moveTowardsClient(view, state, flow, seqDelta, tsDelta);
 }
 
 /** A frame of today's primary for the client. */
 export function fromPrimary(view: FrameView, flows: FlowTable, flow: number): void {
-  if (view.kind !== FrameKind.TCP) return;
   const { state } = flows;
-  const seqDelta = state.clientSeqDelta[flow]!;
-  const tsDelta = state.clientTsDelta[flow]!;
-  if (refuse(view, state, flow, seqDelta, tsDelta)) return;
-  moveTowardsClient(view, state, flow, seqDelta, tsDelta);
+  moveTowardsClient(view, state, flow, state.clientSeqDelta[flow]!, state.clientTsDelta[flow]!);
 }
 
-/** A signed segment (TCP MD5, AO) would be thrown away if it were rewritten: it passes as it is, counted. */
-function refuse(view: FrameView, state: FlowState, flow: number, seqDelta: number, tsDelta: number): boolean {
-  if (!view.signed) return false;
+/** Rewrites a client frame for a guest; returns the segment in it, null when there is none or it passes as it is. */
+function segmentToGuest(
+  view: FrameView,
+  state: FlowState,
+  flow: number,
+  seqDelta: number,
+  tsDelta: number,
+): FrameView | null {
+  if (view.icmpType >= 0) {
+    moveQuotedSeq(view, -seqDelta);
+    return null;
+  }
+  const segment = rewritable(view, state, flow, seqDelta, tsDelta);
+  if (segment !== null) moveTowardsGuest(segment, seqDelta, tsDelta);
+  return segment;
+}
+
+/**
+ * The segment that the frame is, or whose header its first fragment holds; null when it passes as it is. A signed one
+ * (TCP MD5, AO) would be thrown away if it were rewritten; of one cut within its header nobody could rewrite the rest.
+ * Both are counted.
+ */
+function rewritable(
+  view: FrameView,
+  state: FlowState,
+  flow: number,
+  seqDelta: number,
+  tsDelta: number,
+): FrameView | null {
+  let segment = view;
+  if (view.kind !== FrameKind.TCP) {
+    if (!parseTcpFragment(view, inFragment)) return null;
+    segment = inFragment;
+  }
+  const isMoved = seqDelta !== 0 || tsDelta !== 0;
+  if (segment.kind !== FrameKind.TCP) {
+    if (isMoved) state.fragmentsUntouched += 1;
+    return null;
+  }
+  if (!segment.signed) return segment;
   state.set(flow, FlowFlag.SIGNED);
-  if (seqDelta !== 0 || tsDelta !== 0) state.signedUntouched += 1;
-  return true;
+  if (isMoved) state.signedUntouched += 1;
+  return null;
 }
 
 function moveTowardsGuest(view: FrameView, seqDelta: number, tsDelta: number): void {
@@ -84,12 +106,18 @@ function moveTowardsGuest(view: FrameView, seqDelta: number, tsDelta: number): v
 }
 
 function moveTowardsClient(
-  view: FrameView,
+  frame: FrameView,
   state: FlowState,
   flow: number,
   seqDelta: number,
   tsDelta: number,
 ): void {
+  if (frame.icmpType >= 0) {
+    moveQuotedAck(frame, seqDelta);
+    return;
+  }
+  const view = rewritable(frame, state, flow, seqDelta, tsDelta);
+  if (view === null) return;
   // a RST that answers no connection has seq 0 of nobody's space (RFC 9293 3.5.2)
   const inNoSpace = (view.tcpFlags & TcpFlag.RST) !== 0 && view.seq === 0;
   if (seqDelta !== 0 && !inNoSpace) view.seq = moveField(view, view.l4 + 4, seqDelta);
@@ -132,15 +160,27 @@ function clampEcho(view: FrameView, state: FlowState, flow: number): void {
   if (((readU32(view.bytes, at) - first) | 0) > 0) setField(view, at, first);
 }
 
-/** An ICMP error quotes the sequence number of a guest's segment, as the client got it. */
-function moveQuoted(view: FrameView, delta: number): void {
-  if (delta === 0 || view.icmpType < 0 || !parseQuoted(view, quoted) || quoted.kind !== FrameKind.TCP) return;
-  const at = quoted.l4 + 4;
-  const value = (quoted.seq + delta) >>> 0;
-  if (!view.partialChecksum) {
-    updateChecksum32(view.bytes, view.l4 + 2, quoted.seq, value, ((at - view.l4) & 1) !== 0);
-  }
-  writeU32(view.bytes, at, value);
+/** A client's ICMP error quotes the sequence number of a guest's segment, as the client got it. */
+function moveQuotedSeq(view: FrameView, delta: number): void {
+  if (delta === 0 || !parseQuoted(view, quoted) || quoted.kind !== FrameKind.TCP) return;
+  setQuoted(view, quoted.l4 + 4, quoted.seq, (quoted.seq + delta) >>> 0);
+}
+
+/** A guest's ICMP error quotes the acknowledgement number of a client's segment, as the guest got it. */
+function moveQuotedAck(view: FrameView, delta: number): void {
+  if (delta === 0 || !parseQuoted(view, quoted) || quoted.kind !== FrameKind.TCP) return;
+  const quotedBytes = quoted.payloadBytes;
+  if (quotedBytes < QUOTED_ACK_BYTES) return;
+  if (quotedBytes >= QUOTED_FLAGS_BYTES && (quoted.tcpFlags & TcpFlag.ACK) === 0) return;
+  setQuoted(view, quoted.l4 + 8, quoted.ack, (quoted.ack + delta) >>> 0);
+}
+
+/** The quoted checksum, if it is there, takes the change in, and so leaves that of the error as it was (RFC 5508 4.2). */
+function setQuoted(view: FrameView, at: number, old: number, value: number): void {
+  const { bytes, l4 } = view;
+  if (quoted.payloadBytes >= QUOTED_CHECKSUM_BYTES) updateChecksum32(bytes, quoted.l4 + 16, old, value);
+  else if (!view.partialChecksum) updateChecksum32(bytes, l4 + 2, old, value, ((at - l4) & 1) !== 0);
+  writeU32(bytes, at, value);
 }
 
 function moveField(view: FrameView, at: number, delta: number): number {

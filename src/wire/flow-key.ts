@@ -47,6 +47,10 @@ export function writeFlowKey(view: FrameView, fromClient: boolean, target: Int32
   return FLOW_KEY_WORDS;
 }
 
+export function isFragmentKey(key: Int32Array, at: number): boolean {
+  return (key[at + 2]! & FRAGMENT_MARK) !== 0;
+}
+
 export function flowKeyEquals(a: Int32Array, aAt: number, b: Int32Array, bAt: number): boolean {
   for (let word = 0; word < FLOW_KEY_WORDS; word++) {
     if (a[aAt + word] !== b[bAt + word]) return false;

@@ -15,6 +15,10 @@ import { resetView } from './parse.js';
 
 /** Every error quotes at least this much of the L4 header (RFC 792). */
 const QUOTED_L4_BYTES_MIN = 8;
+/** So much of a TCP header must be quoted for its acknowledgement number, flags and checksum to be there. */
+export const QUOTED_ACK_BYTES = 12;
+export const QUOTED_FLAGS_BYTES = 14;
+export const QUOTED_CHECKSUM_BYTES = 18;
 
 export function isIcmpError(view: FrameView): boolean {
   const type = view.icmpType;
@@ -35,9 +39,9 @@ export function isIcmpError(view: FrameView): boolean {
 
 /**
  * Fills `quoted` from the packet inside the error `view`: VLAN, IP version, addresses (by `l3`), protocol, `l4`, ports or
- * echo identifier, and for TCP `seq` at `l4 + 4`. `l3End` is the end of what is quoted, which may be shorter than the
- * packet was: `l3End - l4` tells whether ack (12 bytes) or checksum (18) are there. Its direction is the opposite of the
- * error's. Returns false, with `quoted` MALFORMED, when the frame is no error or quotes too little.
+ * echo identifier, and for TCP `seq` at `l4 + 4`, and `ack` and `tcpFlags` as far as quoted. `l3End` is the end of what is
+ * quoted, which may be shorter than the packet was: `payloadBytes` tells whether ack (12 bytes), flags (14) or checksum
+ * (18) are there. Its direction is the opposite of the error's. Returns false, with `quoted` MALFORMED, when the frame is no error or quotes too little.
  */
 export function parseQuoted(view: FrameView, quoted: FrameView): boolean {
   resetView(quoted);
@@ -91,6 +95,8 @@ function readQuotedTransport(quoted: FrameView): FrameKind {
     quoted.destinationPort = readU16(bytes, l4 + 2);
     if (ipProtocol === IpProtocol.UDP) return FrameKind.UDP;
     quoted.seq = readU32(bytes, l4 + 4);
+    if (quoted.payloadBytes >= QUOTED_ACK_BYTES) quoted.ack = readU32(bytes, l4 + 8);
+    if (quoted.payloadBytes >= QUOTED_FLAGS_BYTES) quoted.tcpFlags = bytes[l4 + 13]!;
     return FrameKind.TCP;
   }
   const isIcmpv4 = ipVersion === 4 && ipProtocol === IpProtocol.ICMP;

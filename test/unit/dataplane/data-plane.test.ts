@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { buildArp, buildTcp, buildUdp, type TcpFields } from '../../../src/wire/build.js';
+import { buildArp, buildIcmp, buildIp, buildTcp, buildUdp, type TcpFields } from '../../../src/wire/build.js';
 import { FrameView, TcpFlag } from '../../../src/wire/frame-view.js';
 import { parseFrame } from '../../../src/wire/parse.js';
 import { Rig } from './rig.js';
@@ -189,6 +189,48 @@ describe('when a VM is gone', () => {
     expect(seen(rig.take('client')[0]!).seq).toBe(1006);
     rig.from('primary', data(1001, 'a ghost'));
     expect(rig.take('client')).toEqual([]);
+  });
+
+  it('T28: fragments and ICMP errors of a connection that lived through it are translated like its segments', async () => {
+    const rig = await connected();
+    rig.plane.promoteSecondary();
+    rig.plane.releaseSurvivor();
+    const piece = (ends: typeof GUEST, segment: Buffer, from: number, to: number): Buffer =>
+      buildIp(
+        { ...ends, id: 5, fragment: { offset: from, more: to < segment.length - 34 } },
+        6,
+        segment.subarray(34 + from, 34 + to),
+      );
+    const answered = data(9001, 'a segment in two pieces');
+    const pieces = [piece(GUEST, answered, 0, 24), piece(GUEST, answered, 24, answered.length - 34)];
+    rig.from('secondary', ...pieces.map((frame) => Buffer.from(frame)));
+    const [first, last] = rig.take('client');
+    expect(first!.readUInt32BE(34 + 4)).toBe(1001);
+    expect(last!.equals(pieces[1]!)).toBe(true);
+    // together they are the segment that the client should get, checksum and all
+    expect(
+      Buffer.concat([first!.subarray(34), last!.subarray(34)]).equals(
+        data(1001, 'a segment in two pieces').subarray(34),
+      ),
+    ).toBe(true);
+
+    const asked = clientTcp({
+      seq: 2,
+      ack: 1024,
+      flags: TcpFlag.ACK,
+      payload: Buffer.from('also in pieces'),
+    });
+    rig.from('client', piece(CLIENT, asked, 0, 24), piece(CLIENT, asked, 24, asked.length - 34));
+    const [told, rest] = rig.take('secondary');
+    expect(told!.readUInt32BE(34 + 8)).toBe(9024);
+    expect(rest!.subarray(34).equals(asked.subarray(34 + 24))).toBe(true);
+
+    const quote = clientTcp({ seq: 2, ack: 9024, flags: TcpFlag.ACK }).subarray(14);
+    rig.from('secondary', buildIcmp({ ...GUEST, type: 3, code: 2, payload: quote }));
+    const [error] = rig.take('client');
+    expect(
+      error!.subarray(42).equals(clientTcp({ seq: 2, ack: 1024, flags: TcpFlag.ACK }).subarray(14)),
+    ).toBe(true);
   });
 
   it('T27: releases everything held, in order, when the secondary is void', async () => {

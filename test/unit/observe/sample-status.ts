@@ -47,6 +47,7 @@ export function sampleStatus(changes: Partial<PairStatus> = {}): PairStatus {
     checkpointsPutOff: 3,
     framesMaybeLost: 2,
     signedUntranslated: 4,
+    fragmentsUntranslated: 7,
     dialect: 'upstream',
     syncPoints: new SyncPointRecord().seenByWord,
     checkpointsFailed: 8,

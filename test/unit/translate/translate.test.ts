@@ -4,10 +4,11 @@ import { describe, expect, it } from 'vitest';
 import { FlowFlag } from '../../../src/flow/flow-state.js';
 import { FlowTable } from '../../../src/flow/flow-table.js';
 import { fromPrimary, fromSecondary, toPrimary, toSecondary } from '../../../src/translate/translate.js';
-import { buildIcmp, buildTcp, type TcpFields } from '../../../src/wire/build.js';
+import { formatIp } from '../../../src/wire/addresses.js';
+import { buildIcmp, buildIp, buildTcp, type TcpFields } from '../../../src/wire/build.js';
 import { readU32 } from '../../../src/wire/bytes.js';
 import { verifyIpv4Checksum, verifyL4Checksum } from '../../../src/wire/checksum.js';
-import { FrameView, TcpFlag } from '../../../src/wire/frame-view.js';
+import { FrameKind, FrameView, TcpFlag } from '../../../src/wire/frame-view.js';
 import { parseFrame } from '../../../src/wire/parse.js';
 
 function viewOf(frame: Buffer, vnetHeaderBytes: 0 | 10 = 0): FrameView {
@@ -246,6 +247,138 @@ describe('translation', () => {
       expect(readU32(again.bytes, quoted + 4)).toBe(7970);
     }
   });
+
+  /** The beginning of a segment as its first fragment. */
+  const firstFragment = (segment: Buffer, version: Version, l4Bytes: number): Buffer => {
+    const whole = viewOf(segment);
+    const payload = whole.bytes.subarray(whole.l4, whole.l4 + l4Bytes);
+    const ends = {
+      source: formatIp(segment, whole.l3 + (version === 'v4' ? 12 : 8), version === 'v4' ? 4 : 6),
+      destination: formatIp(segment, whole.l3 + (version === 'v4' ? 16 : 24), version === 'v4' ? 4 : 6),
+    };
+    return buildIp({ ...ends, fragment: { offset: 0, more: true } }, 6, payload);
+  };
+
+  it.each(['v4', 'v6'] as const)(
+    'T16: the header in a first fragment, as in the whole segment (%s)',
+    (version) => {
+      const { flows, flow } = table(1000, 50, 200, 7);
+      const options = { timestamp: { value: 11, echo: 4000 }, sack: [[6000, 7000]] as [number, number][] };
+      const fields = { ack: 5000, options, payload: Buffer.alloc(64, 'data') };
+      for (const [segment, rewrite] of [
+        [fromClient(fields, version), toSecondary],
+        [fromClient(fields, version), toPrimary],
+        [fromGuest(fields, version), fromSecondary],
+        [fromGuest(fields, version), fromPrimary],
+      ] as const) {
+        const whole = viewOf(Buffer.from(segment));
+        const before = Buffer.from(segment);
+        rewrite(whole, flows, flow);
+        expect(sound(whole)).toBe(true);
+        expect(whole.bytes.equals(before)).toBe(false);
+        const header = whole.optionsEnd - whole.l4;
+        for (const l4Bytes of [header + (8 - (header % 8)), header + 32]) {
+          const fragment = viewOf(firstFragment(segment, version, l4Bytes));
+          expect(fragment.kind).toBe(FrameKind.FRAGMENT);
+          rewrite(fragment, flows, flow);
+          const rewritten = fragment.bytes.subarray(fragment.l4, fragment.l4 + l4Bytes);
+          expect(rewritten.equals(whole.bytes.subarray(whole.l4, whole.l4 + l4Bytes))).toBe(true);
+        }
+      }
+      expect(flows.state.fragmentsUntouched).toBe(0);
+    },
+  );
+
+  it('T16: a fragment without the whole header passes as it is, counted; a later one is nothing of TCP', () => {
+    const { flows, flow } = table(1000, 50, 200, 7);
+    const segment = fromGuest({ ack: 5000, payload: Buffer.alloc(64) });
+    for (const l4Bytes of [8, 16]) {
+      const cut = firstFragment(segment, 'v4', l4Bytes);
+      const view = viewOf(Buffer.from(cut));
+      fromPrimary(view, flows, flow);
+      expect(view.bytes.equals(cut)).toBe(true);
+    }
+    expect(flows.state.fragmentsUntouched).toBe(2);
+    const later = buildIp(
+      { source: GUEST.v4, destination: CLIENT.v4, fragment: { offset: 64, more: false } },
+      6,
+      segment.subarray(34),
+    );
+    const view = viewOf(Buffer.from(later));
+    fromPrimary(view, flows, flow);
+    expect(view.bytes.equals(later)).toBe(true);
+    expect(flows.state.fragmentsUntouched).toBe(2);
+  });
+
+  it.each(['v4', 'v6'] as const)(
+    'T4: D-SACK, duplicate blocks below the ack, both edges and both ways (%s)',
+    (version) => {
+      const { flows, flow } = table(1000, 0, 200, 0);
+      // RFC 2883 4: the first block tells what came twice, below the ack; the second is an ordinary one above it
+      const sack: [number, number][] = [
+        [4000, 4500],
+        [6000, 7000],
+      ];
+      const ofClient = viewOf(fromClient({ ack: 5000, options: { sack } }, version));
+      toSecondary(ofClient, flows, flow);
+      const edges = (view: FrameView): number[] =>
+        [0, 4, 8, 12].map((at) => readU32(view.bytes, view.sack + at));
+      expect(ofClient.ack).toBe(3800);
+      expect(edges(ofClient)).toEqual([2800, 3300, 4800, 5800]);
+      expect(sound(ofClient)).toBe(true);
+      const again = viewOf(fromClient({ ack: 5000, options: { sack } }, version));
+      toPrimary(again, flows, flow);
+      expect(edges(again)).toEqual([3800, 4300, 5800, 6800]);
+      expect(sound(again)).toBe(true);
+      // a guest tells of the client's stream, which is one for all
+      for (const rewrite of [fromSecondary, fromPrimary]) {
+        const ofGuest = viewOf(fromGuest({ seq: 10, ack: 5000, options: { sack } }, version));
+        rewrite(ofGuest, flows, flow);
+        expect(ofGuest.seq).not.toBe(10);
+        expect(edges(ofGuest)).toEqual([4000, 4500, 6000, 7000]);
+        expect(sound(ofGuest)).toBe(true);
+      }
+    },
+  );
+
+  it.each(['v4', 'v6'] as const)(
+    'T5: the ack quoted in an error of the guest, as far as it is quoted (%s)',
+    (version) => {
+      const { flows, flow } = table(1000, 0, 30, 0);
+      const error = (flags: number, quotedBytes: number): FrameView => {
+        const segment = fromClient({ seq: 77, ack: 9000, flags, payload: Buffer.from('abc') }, version);
+        const l3Bytes = version === 'v4' ? 20 : 40;
+        return viewOf(
+          buildIcmp({
+            source: GUEST[version],
+            destination: CLIENT[version],
+            type: version === 'v4' ? 3 : 1,
+            code: 3,
+            payload: segment.subarray(14, 14 + l3Bytes + quotedBytes),
+          }),
+        );
+      };
+      for (const quotedBytes of [8, 11, 12, 13, 14, 17, 18, 20, 23]) {
+        for (const flags of [TcpFlag.ACK, TcpFlag.PSH]) {
+          const view = error(flags, quotedBytes);
+          const before = Buffer.from(view.bytes);
+          fromPrimary(view, flows, flow);
+          const at = view.payload + (version === 'v4' ? 20 : 40);
+          const isMoved = quotedBytes >= 12 && (quotedBytes < 14 || flags === TcpFlag.ACK);
+          expect(sound(view)).toBe(true);
+          if (!isMoved) {
+            expect(view.bytes.equals(before)).toBe(true);
+            continue;
+          }
+          expect([readU32(view.bytes, at + 4), readU32(view.bytes, at + 8)]).toEqual([77, 9030]);
+          if (quotedBytes < 23) continue;
+          // the client gets its own segment back, checksum and all
+          const own = viewOf(fromClient({ seq: 77, ack: 9030, flags, payload: Buffer.from('abc') }, version));
+          expect(view.bytes.subarray(at).equals(own.bytes.subarray(own.l4))).toBe(true);
+        }
+      }
+    },
+  );
 
   it('T33: any bytes: never throws, never touches what is outside', () => {
     const { flows, flow } = table(1000, 7, 30, 5);

@@ -24,10 +24,12 @@ const HALF_OPEN_IDLE_MS_MAX = 90_000;
 /** UDP, ICMP and others, which tell no end. */
 const DATAGRAM_IDLE_MS_MAX = 180_000;
 const FLOW_IDLE_MS_MAX = 7_200_000;
-/** When the table is full, the best of this many slots makes room ... */
+/** When the table is full, the best of this many slots makes room, or the first after them that may, ... */
 const EVICTION_CANDIDATES = 64;
-/** ... and when none of them may, the first after them that does, up to this many in all. */
-const EVICTION_SLOTS_MAX = 512;
+/** ... up to this many at any time, or to the whole table as far as the looking of the time passed is not spent: */
+const EVICTION_SLOTS_MIN = 512;
+/** about a hundredth of one core, whatever a flood of new flows does. */
+const EVICTION_SLOTS_PER_MS = 1000;
 /**
  * A connection that may still be open is put out for another only after it has been idle for this share of its limit:
  * a flood of new flows cannot put out those in use.
@@ -79,6 +81,9 @@ export class FlowTable {
   /** Where `expire` and `#evictOne` go on. */
   #sweepAt = 0;
   #evictAt = 0;
+  /** Slots `#evictOne` may look at, as of a time. */
+  #evictionSlots = 0;
+  #evictionSlotsAtMs = 0;
 
   constructor(options: FlowTableOptions) {
     this.flowsMax = options.flowsMax;
@@ -235,9 +240,9 @@ export class FlowTable {
   }
 
   /**
-   * Of a few flows, the one that has used up most of its idle time goes. If all are too young, the oldest of those
-   * whose end came or that tell no end. Goes on behind the one that went, not behind all that were looked at: under
-   * churn slots are then emptied in the order in which they were filled.
+   * Of a few flows that have ended, tell no end or are half-open, the one that has used up most of its idle time goes; an
+   * established connection only if there is none of those, and it was idle for long. Goes on behind the one that went,
+   * not behind all that were looked at: under churn slots are then emptied in the order in which they were filled.
    */
   #evictOne(nowMs: number): void {
     let idle = -1;
@@ -245,21 +250,28 @@ export class FlowTable {
     let ended = -1;
     let endedShare = 0;
     let slot = this.#evictAt;
-    const slotsMax = Math.min(EVICTION_SLOTS_MAX, this.slotsUsed);
-    for (let looked = 0; looked < slotsMax; looked += 1) {
-      if (looked >= EVICTION_CANDIDATES && (idle !== -1 || ended !== -1)) break;
+    const earned = (nowMs - this.#evictionSlotsAtMs) * EVICTION_SLOTS_PER_MS;
+    const credit = Math.min(this.slotsUsed, this.#evictionSlots + earned);
+    const slotsMax = Math.min(this.slotsUsed, Math.max(EVICTION_SLOTS_MIN, credit));
+    let looked = 0;
+    for (; looked < slotsMax; looked += 1) {
+      if (looked >= EVICTION_CANDIDATES && ended !== -1) break;
       if (slot >= this.slotsUsed) slot = 0;
       const share = this.#idleShare(slot, nowMs);
-      if (share > idleShare) {
-        idle = slot;
-        idleShare = share;
-      } else if (share > endedShare && this.#isDispensable(slot)) {
+      if (this.#isEstablished(slot)) {
+        if (share > idleShare) {
+          idle = slot;
+          idleShare = share;
+        }
+      } else if (share > endedShare && (share > EVICTION_IDLE_SHARE_MIN || this.#isDispensable(slot))) {
         ended = slot;
         endedShare = share;
       }
       slot += 1;
     }
-    const chosen = idle !== -1 ? idle : ended;
+    this.#evictionSlots = Math.max(0, credit - looked);
+    this.#evictionSlotsAtMs = nowMs;
+    const chosen = ended !== -1 ? ended : idle;
     this.#evictAt = chosen === -1 ? slot : chosen + 1;
     if (chosen === -1) return;
     this.remove(chosen);
@@ -288,11 +300,15 @@ export class FlowTable {
     const idleMs = nowMs - state.touchedAtMs[slot]!;
     if (state.ipProtocol[slot] !== IpProtocol.TCP) return idleMs / DATAGRAM_IDLE_MS_MAX;
     if (this.#isClosed(slot)) return idleMs / CLOSED_IDLE_MS_MAX;
-    const flags = state.flags[slot]!;
     // what a failover left must be translated for as long as the connection lives (T7)
-    if ((flags & FlowFlag.CLIENT_TRANSLATED) !== 0) return 0;
-    const established = (flags & FlowFlag.SEEN_PRIMARY) !== 0 && (flags & FlowFlag.CLIENT_ACKED) !== 0;
-    return idleMs / (established ? this.#flowIdleMsMax : HALF_OPEN_IDLE_MS_MAX);
+    if (state.has(slot, FlowFlag.CLIENT_TRANSLATED)) return 0;
+    return idleMs / (this.#isEstablished(slot) ? this.#flowIdleMsMax : HALF_OPEN_IDLE_MS_MAX);
+  }
+
+  #isEstablished(slot: number): boolean {
+    const flags = this.state.flags[slot]!;
+    const isOpened = (flags & FlowFlag.SEEN_PRIMARY) !== 0 && (flags & FlowFlag.CLIENT_ACKED) !== 0;
+    return isOpened && !this.#isClosed(slot);
   }
 
   /** Linear probing without tombstones: later entries of the run move up into the hole. */

@@ -182,6 +182,50 @@ describe('FlowTable', () => {
     expect(table.evicted).toBe(16_384 - 4096);
   });
 
+  /** Full of established connections, each with a frame at 1,000,000 ms. */
+  function fullOfOpen(flowsMax: number): FlowTable {
+    const table = new FlowTable({ flowsMax, seed: 1 });
+    for (let port = 0; port < flowsMax; port += 1) {
+      const slot = table.findOrAdd(tcp(port), false, 1_000_000);
+      table.state.set(slot, FlowFlag.SEEN_PRIMARY | FlowFlag.CLIENT_ACKED);
+    }
+    return table;
+  }
+  const close = (table: FlowTable, port: number): void =>
+    table.state.set(table.find(tcp(port), false), FlowFlag.FIN_PRIMARY | FlowFlag.CLIENT_FIN);
+  const isKnown = (table: FlowTable, port: number): boolean => table.find(tcp(port), false) !== -1;
+
+  it('when full puts out what has ended or never began before any open connection, however long idle', () => {
+    const table = fullOfOpen(600);
+    for (const port of [3, 400]) table.touch(table.find(tcp(port), false), 0);
+    close(table, 500);
+    table.state.clear(table.find(tcp(450), false), FlowFlag.CLIENT_ACKED);
+    const known: number[][] = [];
+    for (const fresh of [7001, 7002, 7003, 7004, 7005]) {
+      const slot = table.findOrAdd(tcp(fresh), false, 1_003_000);
+      if (slot !== -1) table.state.set(slot, FlowFlag.SEEN_PRIMARY | FlowFlag.CLIENT_ACKED);
+      known.push([3, 400, 450, 500].filter((port) => isKnown(table, port)));
+    }
+    // half-open for three seconds and closed for as long; then those idle for a quarter of an hour; then nobody
+    expect(known).toEqual([[3, 400, 500], [3, 400], [400], [], []]);
+    expect([table.evicted, table.refused]).toEqual([4, 1]);
+  });
+
+  it('when full finds the one flow that may go among any number of open ones, but does not look for ever', () => {
+    const table = fullOfOpen(4096);
+    const openAnother = (port: number, nowMs: number): boolean => {
+      const slot = table.findOrAdd(tcp(port), false, nowMs);
+      if (slot !== -1) table.state.set(slot, FlowFlag.SEEN_PRIMARY | FlowFlag.CLIENT_ACKED);
+      return slot !== -1;
+    };
+    close(table, 4000);
+    expect(openAnother(7001, 1_000_001)).toBe(true);
+    close(table, 3000);
+    expect(openAnother(7002, 1_000_001)).toBe(false); // the looking of this millisecond is spent
+    expect(openAnother(7002, 1_000_011)).toBe(true);
+    expect([isKnown(table, 4000), isKnown(table, 3000), table.refused]).toEqual([false, false, 1]);
+  });
+
   it('when full puts out datagram flows however young, but none that tells a rule who opened it', () => {
     const table = new FlowTable({ flowsMax: 4, seed: 1 });
     for (let port = 0; port < 4; port += 1) table.findOrAdd(udp(port), false, port);

@@ -171,6 +171,28 @@ describe('when a VM is gone', () => {
   const data = (seq: number, text: string): Buffer =>
     guestTcp({ seq, ack: 2, flags: TcpFlag.ACK | TcpFlag.PSH, payload: Buffer.from(text) });
 
+  it.each([
+    ['MD5', { md5: Buffer.alloc(16, 0x5a) }],
+    ['AO', { raw: Buffer.from('1d10010212345678123456781234567812345678', 'hex').fill(0x01, 16) }],
+  ])(
+    'T11: a segment signed with %s passes untouched, is counted, and told once a tick',
+    async (_name, options) => {
+      const rig = await connected();
+      const signed = clientTcp({ seq: 2, ack: 1001, flags: TcpFlag.ACK, options });
+      expect(seen(signed).signed).toBe(true);
+      rig.from('client', Buffer.from(signed), Buffer.from(signed));
+      expect(rig.take('secondary').map((frame) => frame.equals(signed))).toEqual([true, true]);
+      expect(rig.plane.flows.state.signedUntouched).toBe(2);
+      rig.clock.advance(20);
+      expect(rig.signed).toBe(2);
+      // the same without a signature is translated, and nothing is told
+      rig.from('client', clientTcp({ seq: 2, ack: 1001, flags: TcpFlag.ACK }));
+      expect(seen(rig.take('secondary')[0]!).ack).toBe(9001);
+      rig.clock.advance(20);
+      expect(rig.signed).toBe(2);
+    },
+  );
+
   it('T28: drops what only the primary said, gives out what only the secondary said, and translates on', async () => {
     const rig = await connected();
     rig.from('primary', data(1001, 'primary alone'));

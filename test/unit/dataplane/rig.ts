@@ -13,6 +13,8 @@ export class Rig {
   readonly plane: DataPlane;
   readonly divergences: Divergence[] = [];
   loops = 0;
+  /** Signed segments told of. */
+  signed = 0;
   /** What arrived at the far end of each link, in order. */
   readonly received: Record<Seat, Buffer[]> = { client: [], primary: [], secondary: [] };
   readonly #far = {} as Record<Seat, MemoryLink>;
@@ -34,7 +36,9 @@ export class Rig {
       events: {
         diverged: (divergence) => this.divergences.push(divergence),
         linkChanged() {},
-        signedUntranslated: () => {},
+        signedUntranslated: (segments) => {
+          this.signed += segments;
+        },
         looped: (frames) => {
           this.loops += frames;
         },

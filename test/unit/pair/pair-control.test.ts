@@ -3,6 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { GUEST_HOST } from '../../../src/simulation/stage.js';
 import { World } from '../../../src/simulation/world.js';
 import { silentLog } from '../../../src/system/log.js';
+import { buildTcp, type TcpFields } from '../../../src/wire/build.js';
+import { TcpFlag } from '../../../src/wire/frame-view.js';
 import { act, finish, protectedWorld } from '../simulation/protected-world.js';
 
 const { ipv4, ipv6 } = GUEST_HOST;
@@ -64,7 +66,30 @@ it('signed segments that passed untranslated are told: a warning, and a number i
   const log = { ...silentLog, warn: (fields: object) => warnings.push(fields) };
   const world = await protectedWorld({ seed: 12, log });
   expect(world.pair.status().signedUntranslated).toBe(0);
-  world.pair.nics.planes[0]!.flows.state.signedUntouched += 3;
+  const say = (side: 'client' | 'primary' | 'secondary', fields: Partial<TcpFields>): void => {
+    const ends = side === 'client' ? ['10.77.0.9', '10.77.0.8'] : ['10.77.0.8', '10.77.0.9'];
+    const ports = side === 'client' ? [5000, 179] : [179, 5000];
+    const frame = buildTcp({
+      sourceMac: side === 'client' ? '02:00:00:00:00:09' : '02:00:00:00:00:08',
+      source: ends[0]!,
+      destination: ends[1]!,
+      sourcePort: ports[0]!,
+      destinationPort: ports[1]!,
+      flags: TcpFlag.ACK,
+      seq: 2,
+      ack: 2,
+      ...fields,
+    });
+    const [, far] = world.networks[0]!.links[side];
+    far.send(frame, 0, frame.length, 0);
+    far.flush();
+  };
+  const md5 = Buffer.alloc(16, 0x5a);
+  const synAck = { flags: TcpFlag.SYN | TcpFlag.ACK, options: { md5 } };
+  say('client', { flags: TcpFlag.SYN, seq: 1, options: { md5 } });
+  say('primary', { seq: 1000, ...synAck });
+  say('secondary', { seq: 9000, ...synAck });
+  for (const seq of [2, 2, 2]) say('client', { seq, ack: 1001, options: { md5 } });
   expect(await world.run(5000, () => warnings.length > 0)).toBe(true);
   expect(warnings).toContainEqual(expect.objectContaining({ segments: 3, leftOut: 0 }));
   expect(world.pair.status().signedUntranslated).toBe(3);

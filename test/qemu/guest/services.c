@@ -10,6 +10,9 @@
  *             /cookie: a header and a body that differ between the VMs
  *   tcp 8000  lines: inc -> counter=N; get -> counter=N; rand -> rand=RANDOM: differs between the VMs;
  *             poweroff, reboot: the guest does, at once
+ *             write BLOCK BYTE -> written=BLOCK: 64 KiB of that byte are on the disk
+ *             read BLOCK -> byte=BYTE, past the guest's own cache; -1: they are not all alike
+ *             both: disk-failed=ERRNO when the disk did not do it
  *             dial ADDRESS PORT LOCALPORT -> the guest connects there (LOCALPORT 0: an ephemeral one),
  * greets, echoes every line until the peer closes, then answers dialed=LINES or dial-failed=ERRNO
  *
@@ -38,6 +41,7 @@
 enum kind { ECHO, HTTP, LINES, DIAL };
 
 enum { CONNECTIONS_MAX = 512, LINE_BYTES_MAX = 512, OUTPUT_BYTES_MAX = 65536, DATAGRAM_BYTES_MAX = 2048 };
+enum { DISK_BLOCK_BYTES = 65536 };
 
 static const uint64_t DOWNLOAD_BYTES_MAX = 1ull << 30;
 
@@ -185,9 +189,35 @@ static void start_dial(struct connection *asker, const char *address, unsigned p
   asker->dialling = dialled;
 }
 
+/* False, with errno, when the disk did not do it. */
+static bool disk_io(bool writes, unsigned block, unsigned char *bytes) {
+  int fd = open("/dev/vda", O_RDWR | O_DIRECT | O_DSYNC);
+  if (fd < 0) return false;
+  off_t at = (off_t)block * DISK_BLOCK_BYTES;
+  ssize_t done = writes ? pwrite(fd, bytes, DISK_BLOCK_BYTES, at) : pread(fd, bytes, DISK_BLOCK_BYTES, at);
+  int error = done < 0 ? errno : EIO;
+  close(fd);
+  errno = error;
+  return done == DISK_BLOCK_BYTES;
+}
+
+/* The whole service waits for the disk: its other output comes after it in both VMs. */
+static void answer_disk(char *text, size_t text_bytes, bool writes, unsigned block, unsigned byte) {
+  static _Alignas(4096) unsigned char bytes[DISK_BLOCK_BYTES];
+  memset(bytes, (int)byte, sizeof bytes);
+  if (!disk_io(writes, block, bytes)) {
+    snprintf(text, text_bytes, "disk-failed=%d\n", errno);
+  } else if (writes) {
+    snprintf(text, text_bytes, "written=%u\n", block);
+  } else {
+    bool alike = !memcmp(bytes, bytes + 1, sizeof bytes - 1);
+    snprintf(text, text_bytes, "byte=%d\n", alike ? bytes[0] : -1);
+  }
+}
+
 static void answer_line(struct connection *c) {
   char text[LINE_BYTES_MAX], random[64], address[64];
-  unsigned port, local_port;
+  unsigned port, local_port, block, byte;
   if (!strcmp(c->line, "inc")) {
     snprintf(text, sizeof text, "counter=%lu\n", ++counter);
   } else if (!strcmp(c->line, "get")) {
@@ -202,6 +232,10 @@ static void answer_line(struct connection *c) {
   } else if (!strcmp(c->line, "reboot")) {
     reboot(RB_AUTOBOOT);
     return;
+  } else if (sscanf(c->line, "write %u %u", &block, &byte) == 2) {
+    answer_disk(text, sizeof text, true, block, byte);
+  } else if (sscanf(c->line, "read %u", &block) == 1) {
+    answer_disk(text, sizeof text, false, block, 0);
   } else if (sscanf(c->line, "dial %63s %u %u", address, &port, &local_port) == 3) {
     start_dial(c, address, port, local_port);
     return;

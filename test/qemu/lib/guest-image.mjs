@@ -1,6 +1,6 @@
 /**
  * The guest: Debian's cloud kernel, taken from its package without installing it, and an initramfs of busybox, the
- * modules of a virtio network card and our services.
+ * modules of virtio network cards and disks, and our services.
  */
 import fs from 'node:fs';
 import path from 'node:path';
@@ -10,7 +10,7 @@ import { CACHE, LAB } from './paths.mjs';
 import { updatePackageLists } from './requirements.mjs';
 
 const KERNEL_METAPACKAGE = 'linux-image-cloud-amd64';
-const MODULES = ['virtio_pci', 'virtio_net'];
+const MODULES = ['virtio_pci', 'virtio_net', 'virtio_blk'];
 const BUSYBOX = '/bin/busybox';
 
 /** @returns {Promise<{kernel: string, initrd: string}>} paths */
@@ -26,7 +26,7 @@ export async function guestImage() {
   const release = bootFile.slice('vmlinuz-'.length);
 
   const sources = ['init', 'services.c'].map((name) => fs.readFileSync(path.join(LAB, 'guest', name)));
-  const name = `initrd-${fingerprint(packageName, fs.readFileSync(BUSYBOX), ...sources)}.gz`;
+  const name = `initrd-${fingerprint(packageName, MODULES.join(), fs.readFileSync(BUSYBOX), ...sources)}.gz`;
   const initrd = await buildOnce(name, (target, scratch) => buildInitrd(unpacked, release, target, scratch));
   forgetOthers('initrd-', initrd);
   return { kernel: path.join(unpacked, 'boot', bootFile), initrd };

@@ -1,13 +1,15 @@
 /**
- * A replicated disk: mirrored to a fresh secondary, the primary's at every checkpoint, and whole whoever dies. The
- * laboratory writes to the drive through QEMU's monitor, the way a guest's write goes: quorum, replication, NBD.
+ * A replicated disk: mirrored to a fresh secondary, written by the guests of both, and whole whoever dies. What a client
+ * was told is written is on the survivor's disk; what the primary alone had written since the last checkpoint is not.
  */
 import path from 'node:path';
-import { run, sleep } from '../lib/command.mjs';
+import { run, sleep, until } from '../lib/command.mjs';
 import { GUEST } from '../lib/net.mjs';
 
 const OVER_MS_MAX = 30_000;
 const DISK_BYTES = 64 << 20;
+/** Of the blocks that are written over and over, and how often before something happens. */
+const [FIRST_BLOCK, BLOCKS, WRITES] = [100, 50, 60];
 
 export const DISKS = [{ drive: 'colo-disk0', parent: 'parent0' }];
 
@@ -38,29 +40,55 @@ export async function diskArgs({ name, isFresh, folder }) {
   ];
 }
 
-/** Each block of 64 KiB gets a pattern of its own. */
+/** What was written last to each block of 64 KiB: one byte, all over it. */
 class Drive {
+  #client;
   #written = new Map();
 
-  async write(vm, block, pattern) {
-    await this.#io(vm, `write -P ${pattern} ${block * 64}k 64k`);
-    this.#written.set(block, pattern);
+  constructor(client) {
+    this.#client = client;
   }
 
-  /** Written to a VM that dies before a checkpoint: the survivor must not have it. */
-  async writeInVain(vm, block, pattern) {
-    await this.#io(vm, `write -P ${pattern} ${block * 64}k 64k`);
+  /** By the guest; under protection by that of either VM, which then answers the client. */
+  async write(block, byte) {
+    await this.#ask(`write ${block} ${byte}`, `written=${block}`);
+    this.#written.set(block, byte);
+  }
+
+  /** By one VM alone, as if its guest was ahead of the other: a survivor must not have it. */
+  async writeInVain(vm, block, byte) {
+    await this.#io(vm, `write -P ${byte} ${block * 64}k 64k`);
     this.#written.set(block, 0);
   }
 
-  /** What is not as it was written last, in words. */
-  async problems(vm) {
+  /** What the guest does not read as it was written last, in words. */
+  async problemsOfGuest() {
+    return this.#problems(async (block, byte) => {
+      await this.#ask(`read ${block}`, `byte=${byte}`);
+    });
+  }
+
+  /** The same of what QEMU reads from its drive. */
+  async problemsOf(vm) {
+    return this.#problems(async (block, byte) => {
+      const said = await this.#io(vm, `read -P ${byte} ${block * 64}k 64k`);
+      if (/failed|error/i.test(said)) throw new Error(said.split('\n')[0]);
+    });
+  }
+
+  async #problems(expectBlock) {
     const wrong = [];
-    for (const [block, pattern] of this.#written) {
-      const said = await this.#io(vm, `read -P ${pattern} ${block * 64}k 64k`);
-      if (/failed|error/i.test(said)) wrong.push(`block ${block} is not ${pattern}: ${said.split('\n')[0]}`);
+    for (const [block, byte] of this.#written) {
+      await expectBlock(block, byte).catch(({ message }) =>
+        wrong.push(`block ${block} is not ${byte}: ${message}`),
+      );
     }
     return wrong;
+  }
+
+  async #ask(request, expected) {
+    const answer = await this.#client.do('ask', { name: 'disk', request });
+    if (answer !== expected) throw new Error(`"${answer}" came for "${request}"`);
   }
 
   async #io(vm, words) {
@@ -70,12 +98,41 @@ class Drive {
   }
 }
 
+/** The guest writes one block after the other, over and over. */
+class Writing {
+  count = 0;
+  #isOver = false;
+
+  constructor(drive) {
+    this.ended = this.#write(drive);
+    this.ended.catch(() => {}); // told by `end`
+  }
+
+  async more() {
+    const goal = this.count + WRITES;
+    await Promise.race([until(`${goal} writes`, OVER_MS_MAX, () => this.count >= goal), this.ended]);
+  }
+
+  async end() {
+    this.#isOver = true;
+    await this.ended;
+  }
+
+  async #write(drive) {
+    while (!this.#isOver) {
+      await drive.write(FIRST_BLOCK + (this.count % BLOCKS), 1 + (this.count % 255));
+      this.count++;
+    }
+  }
+}
+
 export async function disks(rig, section) {
   const point = section.at('disks');
   const { client, proxy } = rig;
-  const drive = new Drive();
-  const right = async (what, vm) => {
-    const wrong = await drive.problems(vm);
+  const drive = new Drive(client);
+  const right = async (what, ...vms) => {
+    const wrong = await drive.problemsOfGuest();
+    for (const vm of vms) wrong.push(...(await drive.problemsOf(vm)));
     point.expect(what, wrong.length === 0, wrong.join('; ') || 'every block as written');
   };
   const goesOn = async (when) => {
@@ -89,16 +146,22 @@ export async function disks(rig, section) {
   };
   let counter = 0;
   await client.do('openConnection', { name: 'old', host: GUEST.ipv4 });
-  await drive.write(rig.primary, 0, 0x11);
+  await client.do('openConnection', { name: 'disk', host: GUEST.ipv6 });
+  await drive.write(0, 0x11);
 
   const gap = await protectedWithGap(rig, 'first');
   point.expect('protected with a disk', true, `a steady connection was silent for ${gap.toFixed(0)} ms`);
   await right('the secondary has what was there before', rig.secondary);
-  await drive.write(rig.primary, 1, 0x22);
+  await drive.write(1, 0x22);
   await proxy.control(['checkpoint']);
   await right('the secondary has what a checkpoint covers', rig.secondary);
   await goesOn('under protection');
 
+  const writing = new Writing(drive);
+  await writing.more();
+  await proxy.control(['checkpoint']);
+  await writing.more();
+  const writtenBefore = writing.count;
   await drive.writeInVain(rig.primary, 2, 0x33);
   rig.primary.kill();
   await proxy.until(
@@ -108,12 +171,15 @@ export async function disks(rig, section) {
   );
   await goesOn('after the death of the primary');
   await sleep(500); // QEMU commits active and hidden disk into the secondary's own
-  await right('the survivor has the last checkpoint, and nothing after it', rig.secondary);
-  await drive.write(rig.secondary, 3, 0x44);
+  await writing.more();
+  await writing.end();
+  point.expect('the guest writes on', writing.count > writtenBefore, `${writtenBefore} writes before, ${writing.count} in all`);
+  await right('the survivor has what clients were told of, and nothing of the dead', rig.secondary);
+  await drive.write(3, 0x44);
 
   await protectedWithGap(rig, 'second');
   await right('a fresh secondary has all of it', rig.primary);
-  await drive.write(rig.secondary, 4, 0x55);
+  await drive.write(4, 0x55);
   rig.primary.kill();
   await proxy.until(
     'failed-over',
@@ -124,13 +190,13 @@ export async function disks(rig, section) {
   await right('the primary keeps its disk', rig.secondary);
   const left = await nodes(rig.secondary);
   point.expect('and lets go of the replica', left.length === 0, left.join(' ') || 'no replication node');
-  await drive.write(rig.secondary, 5, 0x66);
+  await drive.write(5, 0x66);
 
   await protectedWithGap(rig, 'third');
   await proxy.control(['protect', '--cancel']);
   await right('protection was cancelled: the disk is whole', rig.secondary);
   await protectedWithGap(rig, 'fourth');
-  await drive.write(rig.secondary, 6, 0x77);
+  await drive.write(6, 0x77);
   await proxy.control(['switchover']);
   await proxy.until('switched', OVER_MS_MAX, (m) => m.carrier === 'primary');
   await sleep(500);

@@ -5,6 +5,7 @@ import type { CompareLimits, Divergence, DivergenceFrame } from '../compare/verd
 import type { ColoError } from '../errors.js';
 import type { Link, LinkState } from '../link/link.js';
 import type { Clock } from '../system/clock.js';
+import type { FrameView } from '../wire/frame-view.js';
 import type { FrameQueueLimits } from './frame-queue.js';
 
 export type Side = 'client' | 'primary' | 'secondary';
@@ -39,6 +40,8 @@ export interface DataPlaneParts {
   readonly mandate?: { readonly heldUntilMs: number };
   /** A comparator that is recorded, say. */
   readonly makeComparator?: (...needs: ConstructorParameters<typeof Comparator>) => Comparator;
+  /** Is shown each client frame that both VMs are given, as the client sent it. */
+  readonly clientWitness?: { keep(view: FrameView, nowMs: number): void };
   readonly events: {
     /** As ComparatorSink.diverged. */
     diverged(divergence: Divergence, frames: () => DivergenceFrame[]): void;

@@ -47,6 +47,7 @@ export class DataPlane implements EpochGate {
   readonly gate: FrameQueue;
   readonly #clock: Clock;
   readonly #events: DataPlaneParts['events'];
+  readonly #clientWitness: DataPlaneParts['clientWitness'];
   readonly #broadcast: BroadcastLimit;
   readonly neighbours = new Neighbours();
   readonly #view = new FrameView();
@@ -65,6 +66,7 @@ export class DataPlane implements EpochGate {
     this.#clock = parts.clock;
     this.#mandate = parts.mandate ?? { heldUntilMs: Number.POSITIVE_INFINITY };
     this.#events = parts.events;
+    this.#clientWitness = parts.clientWitness;
     this.#broadcast = new BroadcastLimit(parts.limits.broadcastPerSecondMax);
     this.gate = new FrameQueue(parts.limits.gate);
     this.flows = new FlowTable({ flowsMax: parts.limits.compare.flowsMax, seed: parts.flowSeed });
@@ -250,6 +252,7 @@ export class DataPlane implements EpochGate {
     if (view.kind === FrameKind.ARP || view.kind === FrameKind.ND) this.neighbours.learn(view);
     const flow = this.comparator.flowFromClient(view, nowMs);
     if (this.mode === 'comparing') {
+      this.#clientWitness?.keep(view, nowMs);
       this.comparator.fromClient(view, flow, nowMs);
       if (!this.secondaryLeg.feed(view, flow)) this.counters.undelivered[otherSeat(this.carrier)]++;
     }

@@ -6,6 +6,7 @@ import type { Divergence, DivergenceFrame, DivergenceReason } from '../compare/v
 import type { Clock } from '../system/clock.js';
 import { LineLimiter } from '../system/line-limiter.js';
 import type { CaptureRing, RingStatus } from './capture-ring.js';
+import { ClientFrames } from './client-frames.js';
 import { explanationText } from './evidence-text.js';
 import { explain } from './explain.js';
 
@@ -64,8 +65,20 @@ export class EvidenceLog {
     this.#sample = new LineLimiter(clock, SAMPLE);
   }
 
-  /** The divergence explained, or null when it is left out of the sample. `frames` as ComparatorSink.diverged. */
-  record(divergence: Divergence, frames: () => DivergenceFrame[]): ExplainedDivergence | null {
+  /** To be kept for one NIC and given to `record`; null when nothing is written. */
+  keepClientFrames(): ClientFrames | null {
+    return this.#ring === null ? null : new ClientFrames();
+  }
+
+  /**
+   * The divergence explained, or null when it is left out of the sample. `frames` as ComparatorSink.diverged; `clients`
+   * are those of the same NIC.
+   */
+  record(
+    divergence: Divergence,
+    frames: () => DivergenceFrame[],
+    clients: ClientFrames | null = null,
+  ): ExplainedDivergence | null {
     this.#seen++;
     if (this.#sample.take() < 0) return null;
     this.#explained++;
@@ -88,7 +101,7 @@ export class EvidenceLog {
     };
     this.#kept.push(one);
     if (this.#kept.length > this.#limits.keptMax) this.#kept.shift();
-    this.#write(one, copies, wallOffsetMs);
+    this.#write(one, copies, clients, wallOffsetMs);
     return one;
   }
 
@@ -116,19 +129,29 @@ export class EvidenceLog {
     await Promise.all([this.#ring?.close(), ...this.#recordings.map((ring) => ring.close())]);
   }
 
-  #write(one: ExplainedDivergence, frames: readonly DivergenceFrame[], wallOffsetMs: number): void {
+  /** In the order of time; the explanation stands on the first frame of a VM. */
+  #write(
+    one: ExplainedDivergence,
+    frames: readonly DivergenceFrame[],
+    clients: ClientFrames | null,
+    wallOffsetMs: number,
+  ): void {
     const ring = this.#ring;
-    if (ring === null) return;
+    const [first] = frames;
+    if (ring === null || first === undefined) return;
     const text = explanationText(one);
-    for (const [index, frame] of frames.entries()) {
+    const given = (clients?.ofFlow(first) ?? []).map((frame) => ({
+      ...frame,
+      source: 'client',
+      comment: `#${one.id} client: given to both VMs`,
+    }));
+    const sent = frames.map((frame) => {
       const verdict = `#${one.id} ${frame.side}: ${one.reason}`;
-      ring.write({
-        source: frame.side,
-        wallMs: frame.atMs + wallOffsetMs,
-        bytes: frame.bytes,
-        wireBytes: frame.wireBytes,
-        comment: index === 0 ? `${verdict}\n${text}` : verdict,
-      });
+      return { ...frame, source: frame.side, comment: frame === first ? `${verdict}\n${text}` : verdict };
+    });
+    const all = [...given, ...sent].sort((a, b) => a.atMs - b.atMs);
+    for (const { source, bytes, wireBytes, comment, atMs } of all) {
+      ring.write({ source, bytes, wireBytes, comment, wallMs: atMs + wallOffsetMs });
     }
   }
 }

@@ -91,6 +91,15 @@ interface Around {
   readonly field: string | undefined;
 }
 
+/** Read as a whole frame, of which the copy may be the beginning alone: its end is taken for zeros. */
+export function viewOf({ bytes, wireBytes }: DivergenceFrame): FrameView {
+  const whole = Buffer.alloc(wireBytes);
+  bytes.copy(whole);
+  const view = new FrameView();
+  parseFrame(whole, 0, wireBytes, 0, view);
+  return view;
+}
+
 /** The side's frame that holds the position; for one-sided output its first frame with payload. */
 function around(
   side: DivergenceFrame['side'],
@@ -103,8 +112,7 @@ function around(
     const at = divergence.offset < 0 ? 0 : (divergence.offset - frame.position) | 0;
     if (at < 0 || at >= captured) continue;
     const payload = frame.bytes.subarray(frame.payloadAt, frame.payloadAt + captured);
-    const view = new FrameView();
-    parseFrame(frame.bytes, 0, frame.bytes.length, 0, view);
+    const view = viewOf(frame);
     const isTcp = view.kind === FrameKind.TCP;
     const isKnown = isTcp || view.kind === FrameKind.UDP;
     const input = { payload, at, isTcp };

@@ -5,6 +5,7 @@ import { Relay } from '../checkpoint/relay.js';
 import type { RuleSet } from '../compare/rules.js';
 import type { Divergence, DivergenceFrame, DivergenceReason } from '../compare/verdict.js';
 import { DataPlane, type Seat } from '../dataplane/data-plane.js';
+import type { ClientFrames } from '../evidence/client-frames.js';
 import { EvidenceLog } from '../evidence/evidence-log.js';
 import type { Sign } from '../failover/detector.js';
 import type { Log } from '../system/log.js';
@@ -225,6 +226,7 @@ export class Pair {
 
   #dataPlane(links: NicLinks, nic: number): DataPlane {
     const { clock, limits, flowSeed, makeComparator } = this.#parts;
+    const clients = this.evidence.keepClientFrames();
     return new DataPlane({
       links,
       clock,
@@ -234,8 +236,9 @@ export class Pair {
       ...(makeComparator === undefined
         ? {}
         : { makeComparator: (...needs) => makeComparator(nic, ...needs) }),
+      ...(clients === null ? {} : { clientWitness: clients }),
       events: {
-        diverged: (divergence, frames) => this.#diverged(divergence, frames),
+        diverged: (divergence, frames) => this.#diverged(divergence, frames, clients),
         linkChanged: (side, state, reason) => {
           this.#narrator.linkChanged(side, links[side].url, state, reason);
           if (state === 'up' && side !== 'client') this.protection.linkUp();
@@ -265,9 +268,9 @@ export class Pair {
     });
   }
 
-  #diverged(divergence: Divergence, frames: () => DivergenceFrame[]): void {
+  #diverged(divergence: Divergence, frames: () => DivergenceFrame[], clients: ClientFrames | null): void {
     this.history.lastDivergence = divergence;
-    const explained = this.evidence.record(divergence, frames);
+    const explained = this.evidence.record(divergence, frames, clients);
     if (this.coordinator.plan.mode === 'compare') this.#narrator.diverged(divergence, explained?.summary);
     this.coordinator.request(CAUSE_OF_DIVERGENCE[divergence.reason] ?? 'divergence');
   }

@@ -93,6 +93,11 @@ async function evidence(rig, point, cookies) {
       rows.every((row) => /#\d+/.test(row) || !/^\w+\t/.test(row)),
     `${ofSide('primary')} frames of the primary, ${ofSide('secondary')} of the secondary`,
   );
+  point.expect(
+    'and what the clients had sent before',
+    ofSide('client') >= cookies.length,
+    `${ofSide('client')} frames of clients`,
+  );
   const nanoseconds = rows.some((row) => /\t\d+\.\d{6}(?!000)\d{3}\t/.test(row));
   point.expect('times finer than a microsecond', nanoseconds, rows[0]?.slice(0, 60) ?? '');
   const { text } = await told(rig, ['explain', files.at(-1)]);

@@ -71,6 +71,21 @@ describe('under protection', () => {
     expect(texts(rig.take('client'))).toEqual(['yes']);
   });
 
+  it('shows a witness what both VMs are given, as the client sent it, and nothing without a pair', async () => {
+    const shown: Buffer[] = [];
+    const keep = (view: FrameView) => shown.push(Buffer.from(view.bytes.subarray(view.start, view.end)));
+    const rig = await new Rig({}, { clientWitness: { keep } }).open();
+    rig.from('client', request('alone'));
+    await rig.checkpoint();
+    const opening = { flags: TcpFlag.SYN | TcpFlag.ACK, ack: 1 };
+    rig.from('primary', guestTcp({ ...opening, seq: 1000 }));
+    rig.from('secondary', guestTcp({ ...opening, seq: 7000 }));
+    const acknowledgement = clientTcp({ flags: TcpFlag.ACK, seq: 1, ack: 1001 });
+    rig.from('client', request('both'), acknowledgement);
+    expect(shown).toEqual([request('both'), acknowledgement]);
+    expect(seen(rig.take('secondary').at(-1)!).ack).toBe(7001);
+  });
+
   it('holds what the secondary contradicts, asks for a checkpoint, and releases it at the commit only', async () => {
     const rig = await new Rig().open();
     await rig.checkpoint();

@@ -1,6 +1,6 @@
 /** One data plane between three memory links, whose other ends the test holds. */
 import { DEFAULT_COMPARE_LIMITS, type Divergence } from '../../../src/compare/verdict.js';
-import { DataPlane, type DataPlaneLimits } from '../../../src/dataplane/data-plane.js';
+import { DataPlane, type DataPlaneLimits, type DataPlaneParts } from '../../../src/dataplane/data-plane.js';
 import type { FrameBatch } from '../../../src/link/link.js';
 import { type MemoryLink, memoryLinkPair } from '../../../src/link/memory-link.js';
 import { ManualClock } from '../../../src/system/manual-clock.js';
@@ -19,10 +19,11 @@ export class Rig {
   readonly received: Record<Seat, Buffer[]> = { client: [], primary: [], secondary: [] };
   readonly #far = {} as Record<Seat, MemoryLink>;
 
-  constructor(limits: Partial<DataPlaneLimits> = {}) {
+  constructor(limits: Partial<DataPlaneLimits> = {}, parts: Pick<DataPlaneParts, 'clientWitness'> = {}) {
     const near = {} as Record<Seat, MemoryLink>;
     for (const seat of SEATS) [near[seat], this.#far[seat]] = memoryLinkPair({ name: seat });
     this.plane = new DataPlane({
+      ...parts,
       links: near,
       clock: this.clock,
       limits: {

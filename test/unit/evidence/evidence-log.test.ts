@@ -5,10 +5,11 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ColoError } from '../../../src/errors.js';
 import { CaptureRing, EVIDENCE_INTERFACES, type RingLimits } from '../../../src/evidence/capture-ring.js';
+import type { ClientFrames } from '../../../src/evidence/client-frames.js';
 import { EvidenceLog } from '../../../src/evidence/evidence-log.js';
 import { ManualClock } from '../../../src/system/manual-clock.js';
 import { readCapture } from '../../../src/wire/capture.js';
-import { established, Harness } from '../compare/harness.js';
+import { established, Harness, viewOf } from '../compare/harness.js';
 import { tcpFrame } from './frames.js';
 
 const MIB = 1024 * 1024;
@@ -48,15 +49,16 @@ function files(): string[] {
 }
 
 /** A real divergence out of the comparator, its secondary cut differently. */
-function diverge(log: EvidenceLog): void {
+function diverge(log: EvidenceLog, clients: ClientFrames | null = null): void {
   const harness = new Harness();
   const { p, s } = established(harness);
+  clients?.keep(viewOf(p.fromClient({ at: 1, data: 'GET / HTTP/1.1\r\n\r\n' })), harness.nowMs - 3);
   const head = 'HTTP/1.1 200 OK\r\nDate: Mon, 01 Jan 2024 00:00:0';
   harness.secondary(s.frame({ at: 1, data: 'HTTP/1.1 ' }));
   harness.secondary(s.frame({ at: 10, data: `${head.slice(9)}2 GMT\r\n\r\n` }));
   harness.primary(p.frame({ at: 1, data: `${head}1 GMT\r\n\r\n` }));
   expect(harness.divergences).toHaveLength(1);
-  log.record(harness.divergences[0]!, () => harness.divergenceFrames[0]!);
+  log.record(harness.divergences[0]!, () => harness.divergenceFrames[0]!, clients);
 }
 
 describe('the log of evidence', () => {
@@ -77,16 +79,33 @@ describe('the log of evidence', () => {
     expect(log.status()).toMatchObject({ seen: 1, explained: 1, leftOut: 0, writeFailures: 0 });
   });
 
+  it('keeps what the client had sent, in the order of time, and nothing when nothing is written', async () => {
+    const log = new EvidenceLog(clock, { keptMax: 10 }, ringOf());
+    diverge(log, log.keepClientFrames());
+    await log.close();
+    const { frames } = readCapture(readFileSync(files()[0]!));
+    expect(frames.map((frame) => frame.source)).toEqual(['client', 'primary', 'secondary', 'secondary']);
+    expect(frames.map(({ comment }) => comment!.split('\n').length > 1)).toEqual([false, true, false, false]);
+    expect(frames[0]!.comment).toBe('#1 client: given to both VMs');
+    expect(frames[1]!.atMs - frames[0]!.atMs).toBeCloseTo(3, 3);
+    expect(new EvidenceLog(clock, { keptMax: 10 }, null).keepClientFrames()).toBeNull();
+  });
+
   it.skipIf(!hasTshark)('tshark opens the file: interfaces, nanoseconds, comments', async () => {
     const log = new EvidenceLog(clock, { keptMax: 10 }, ringOf());
-    diverge(log);
+    diverge(log, log.keepClientFrames());
     await log.close();
     const fields = ['frame.interface_name', 'frame.comment', 'tcp.payload'].flatMap((name) => ['-e', name]);
     const { stdout, stderr } = spawnSync('tshark', ['-r', files()[0]!, '-T', 'fields', ...fields], {
       encoding: 'utf8',
     });
     expect(stderr).not.toMatch(/damaged|corrupt|cut short/);
-    expect(stdout.match(/^(primary|secondary)/gm)).toEqual(['primary', 'secondary', 'secondary']);
+    expect(stdout.match(/^(client|primary|secondary)/gm)).toEqual([
+      'client',
+      'primary',
+      'secondary',
+      'secondary',
+    ]);
     expect(stdout).toContain('HTTP header Date');
     expect(stdout).toContain(Buffer.from('HTTP/1.1 ').toString('hex'));
   });

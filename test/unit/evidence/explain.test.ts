@@ -56,6 +56,12 @@ describe('explain', () => {
     expect(explain(wrapped, [frameOf('primary', primary, -5)]).field).toBe('HTTP header Date');
   });
 
+  it('decodes a super-frame of which only the beginning was copied', () => {
+    const whole = frameOf('primary', Buffer.concat([primary, Buffer.alloc(40_000)]), 1000);
+    const cut = { ...whole, bytes: whole.bytes.subarray(0, 16_384) };
+    expect(explain(divergence, [cut]).field).toBe('HTTP header Date');
+  });
+
   it('without frames shows what the divergence itself has', () => {
     const told = explain(divergence, []);
     expect(told.field).toBeUndefined();

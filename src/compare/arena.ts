@@ -2,6 +2,8 @@
  * Memory for held frames: chunks of 1 MiB, each cut into blocks of one size. A chunk that has become empty can serve
  * another size, so the bound on chunks bounds the memory whatever the mix of frames over time.
  */
+import { allocateFrameBytes, type FrameBytes } from '../wire/frame-memory.js';
+
 const CHUNK_BYTES = 1 << 20;
 /** A vnet header, an Ethernet frame with two tags and 1500 bytes fit the third; a GSO frame fits the last. */
 const BLOCK_BYTES = [256, 640, 1600, 4096, 16_384, 69_632] as const;
@@ -17,7 +19,7 @@ function sizeClass(bytes: number): number {
 
 /** Blocks are told by an address: chunk * CHUNK_BYTES + offset. -1 means there is no room. */
 export class Arena {
-  readonly #chunks: (Buffer | undefined)[] = [];
+  readonly #chunks: (FrameBytes | undefined)[] = [];
   readonly #chunksMax: number;
   readonly #classOf: Int32Array;
   readonly #usedBlocks: Int32Array;
@@ -48,7 +50,7 @@ export class Arena {
     return this.#chunks.length * CHUNK_BYTES;
   }
 
-  buffer(address: number): Buffer {
+  buffer(address: number): FrameBytes {
     return this.#chunks[Math.floor(address / CHUNK_BYTES)]!;
   }
 
@@ -100,7 +102,7 @@ export class Arena {
     if (chunk === -1) {
       if (this.#chunks.length >= this.#chunksMax) return -1;
       chunk = this.#chunks.length;
-      this.#chunks.push(Buffer.allocUnsafeSlow(CHUNK_BYTES));
+      this.#chunks.push(allocateFrameBytes(CHUNK_BYTES));
     }
     this.#classOf[chunk] = index;
     this.#freeHead[chunk] = 0;

@@ -6,6 +6,7 @@
  */
 import { FlowFlag, type FlowState } from '../flow/flow-state.js';
 import { fragmentId, fragmentOffset, hasMoreFragments } from '../wire/fragment.js';
+import { differenceOf, type FrameBytes } from '../wire/frame-memory.js';
 import { FrameKind, FrameView } from '../wire/frame-view.js';
 import { parseQuoted } from '../wire/quoted.js';
 import { FrameMark, NONE } from './hold-store.js';
@@ -154,7 +155,7 @@ export class DatagramComparator {
     this.#ledger.diverge(reason, view, flow, at, ownBytes, otherBytes, nowMs);
   }
 
-  #partner(first: number, flow: number, bytes: Buffer): number {
+  #partner(first: number, flow: number, bytes: FrameBytes): number {
     const isStuck = this.#ledger.buffersOnly || this.#flows.has(flow, FlowFlag.BLOCKED);
     return isStuck ? NONE : this.#find(first, bytes);
   }
@@ -185,7 +186,7 @@ export class DatagramComparator {
   }
 
   /** The first unmatched frame of a list that is the same as what `#delimit` marked out in `bytes`. */
-  #find(first: number, bytes: Buffer): number {
+  #find(first: number, bytes: FrameBytes): number {
     const { store } = this.#ledger;
     const length = this.#to - this.#from;
     let frame = first;
@@ -193,8 +194,7 @@ export class DatagramComparator {
       if ((store.marks[frame]! & FrameMark.MATCHED) !== 0) continue;
       if (store.payloadBytes[frame] !== length || store.seq[frame] !== this.#tag) continue;
       const at = store.payloadAt(frame);
-      if (bytes.compare(store.buffer(frame), at, at + length, this.#from, this.#to) !== 0) continue;
-      return frame;
+      if (differenceOf(bytes, this.#from, store.buffer(frame), at, length) === -1) return frame;
     }
     return NONE;
   }

@@ -3,6 +3,7 @@
  * one list of its side in emission order, and in one list of its flow. Nothing is allocated per frame.
  */
 import type { VnetHeaderBytes } from '../link/link.js';
+import { copyBytes, type FrameBytes } from '../wire/frame-memory.js';
 import type { FrameView } from '../wire/frame-view.js';
 import { Arena, BLOCK_BYTES_MAX } from './arena.js';
 
@@ -120,7 +121,7 @@ export class HoldStore {
       return NONE;
     }
     const target = this.#arena.offset(address);
-    view.bytes.copy(this.#arena.buffer(address), target, view.start - view.vnetHeaderBytes, view.end);
+    copyBytes(view.bytes, view.start - view.vnetHeaderBytes, this.#arena.buffer(address), target, bytes);
     this.#address[frame] = address;
     this.#length[frame] = view.end - view.start;
     this.#vnetHeaderBytes[frame] = view.vnetHeaderBytes;
@@ -175,7 +176,7 @@ export class HoldStore {
   }
 
   /** The buffer that holds the frame, where it starts in it (after any vnet header), and its length. */
-  buffer(frame: number): Buffer {
+  buffer(frame: number): FrameBytes {
     return this.#arena.buffer(this.#address[frame]!);
   }
 

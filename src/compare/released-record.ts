@@ -3,6 +3,7 @@
  * shown (RFC 9293 3.8.1; trap T12). A ring: the oldest bytes of all flows give way to the newest.
  */
 import type { FlowState } from '../flow/flow-state.js';
+import { allocateFrameBytes, copyBytes, differenceOf, type FrameBytes } from '../wire/frame-memory.js';
 
 const NONE = -1;
 /** One entry for so many bytes of the ring. */
@@ -10,7 +11,7 @@ const BYTES_PER_ENTRY = 256;
 
 export class ReleasedRecord {
   readonly #state: FlowState;
-  readonly #ring: Buffer;
+  readonly #ring: FrameBytes;
   readonly #entries: number;
   readonly #flow: Int32Array;
   readonly #seq: Int32Array;
@@ -25,7 +26,7 @@ export class ReleasedRecord {
 
   constructor(state: FlowState, bytesMax: number) {
     this.#state = state;
-    this.#ring = Buffer.allocUnsafeSlow(bytesMax);
+    this.#ring = allocateFrameBytes(bytesMax);
     this.#entries = Math.max(16, Math.ceil(bytesMax / BYTES_PER_ENTRY));
     const words = (): Int32Array => new Int32Array(this.#entries);
     this.#flow = words();
@@ -35,7 +36,7 @@ export class ReleasedRecord {
     this.#next = words();
   }
 
-  append(flow: number, seq: number, bytes: Buffer, at: number, length: number): void {
+  append(flow: number, seq: number, bytes: FrameBytes, at: number, length: number): void {
     if (length <= 0 || length > this.#ring.length) return;
     if (this.#writeAt + length > this.#ring.length) {
       // no entry wraps: what is left at the end of the ring is given up with the entries that lie there
@@ -45,7 +46,7 @@ export class ReleasedRecord {
     this.#makeRoom(this.#writeAt, this.#writeAt + length);
     if (this.#count === this.#entries) this.#dropOldest();
     const entry = (this.#oldest + this.#count) % this.#entries;
-    bytes.copy(this.#ring, this.#writeAt, at, at + length);
+    copyBytes(bytes, at, this.#ring, this.#writeAt, length);
     this.#flow[entry] = flow;
     this.#seq[entry] = seq;
     this.#length[entry] = length;
@@ -63,16 +64,14 @@ export class ReleasedRecord {
    * Compares `length` bytes that claim position `seq`. Returns how many of them, from the first on, are on record and
    * the same; 0 when position `seq` is not on record; -(n + 1) when byte n is the first that differs.
    */
-  check(flow: number, seq: number, bytes: Buffer, at: number, length: number): number {
+  check(flow: number, seq: number, bytes: FrameBytes, at: number, length: number): number {
     for (let entry = this.#state.recordFirst[flow]!; entry !== NONE; entry = this.#next[entry]!) {
       const skip = (seq - this.#seq[entry]!) | 0;
       if (skip < 0 || skip >= this.#length[entry]!) continue;
       const common = Math.min(length, this.#length[entry]! - skip);
       const from = this.#at[entry]! + skip;
-      if (bytes.compare(this.#ring, from, from + common, at, at + common) === 0) return common;
-      for (let index = 0; index < common; index += 1) {
-        if (bytes[at + index] !== this.#ring[from + index]) return -(index + 1);
-      }
+      const same = differenceOf(bytes, at, this.#ring, from, common);
+      return same === -1 ? common : -(same + 1);
     }
     return 0;
   }

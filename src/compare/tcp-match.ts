@@ -3,9 +3,10 @@
  * compared (T12): payload byte by byte, SYN and FIN as one position each, RST as an event with a position.
  */
 import { FlowFlag, type FlowState } from '../flow/flow-state.js';
+import { differenceOf } from '../wire/frame-memory.js';
 import { type FrameView, TcpFlag } from '../wire/frame-view.js';
 import { NONE } from './hold-store.js';
-import { EXCERPT_BYTES, excerpt, firstDifference, type Ledger } from './ledger.js';
+import { EXCERPT_BYTES, excerpt, type Ledger } from './ledger.js';
 import { type TcpState, urgentPosition } from './tcp-state.js';
 import type { DivergenceReason } from './verdict.js';
 
@@ -87,9 +88,7 @@ export class TcpMatch {
       return false;
     if (state.has(flow, FlowFlag.HEAD_BEGUN) && state.headCursor[flow] !== seq) return false;
     const at = store.payloadAt(head);
-    if (view.bytes.compare(store.buffer(head), at, at + length, view.payload, view.payload + length) !== 0) {
-      return false;
-    }
+    if (differenceOf(view.bytes, view.payload, store.buffer(head), at, length) !== -1) return false;
     state.set(flow, FlowFlag.HEAD_BEGUN);
     state.headCursor[flow] = seq + length;
     return true;
@@ -159,8 +158,8 @@ export class TcpMatch {
       const common = Math.min(left, store.payloadBytes[frame]! - skip);
       const buffer = store.buffer(frame);
       const keptAt = store.payloadAt(frame) + skip;
-      if (view.bytes.compare(buffer, keptAt, keptAt + common, at, at + common) !== 0) {
-        const same = firstDifference(view.bytes, at, buffer, keptAt, common);
+      const same = differenceOf(view.bytes, at, buffer, keptAt, common);
+      if (same !== -1) {
         const other = excerpt(buffer, keptAt + same, keptAt + common);
         return this.#contradictAt('payload', view, flow, dataSeq, (cursor + same) | 0, other, nowMs);
       }

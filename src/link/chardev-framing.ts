@@ -8,6 +8,7 @@
  */
 import { ColoError } from '../errors.js';
 import { readU32, writeU32 } from '../wire/bytes.js';
+import { copyBytes } from '../wire/frame-memory.js';
 import { Deframer, FRAME_LENGTH_BYTES, impossibleLength, STREAM_FRAME_BYTES_MAX } from './framing.js';
 import { VNET_HEADER_BYTES, type VnetHeaderBytes } from './link.js';
 import type { FrameStage } from './offload.js';
@@ -119,9 +120,9 @@ export class ChardevStage implements FrameStage {
     writeU32(slab, at - FRAME_LENGTH_BYTES, headerBytes);
     slab.fill(0, at, at + headerBytes);
     if (vnetHeaderBytes !== 0 && headerBytes >= VNET_HEADER_BYTES) {
-      bytes.copy(slab, at, offset - VNET_HEADER_BYTES, offset);
+      copyBytes(bytes, offset - VNET_HEADER_BYTES, slab, at, VNET_HEADER_BYTES);
     }
-    bytes.copy(slab, at + headerBytes, offset, offset + length);
+    copyBytes(bytes, offset, slab, at + headerBytes, length);
     return true;
   }
 }

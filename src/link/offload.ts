@@ -1,3 +1,4 @@
+import { copyBytes } from '../wire/frame-memory.js';
 import { FrameView } from '../wire/frame-view.js';
 import { parseFrame } from '../wire/parse.js';
 import { completeChecksum, segmentFrame } from '../wire/segment.js';
@@ -93,14 +94,15 @@ export class OffloadStage implements FrameStage {
     const { slab, prefixBytes } = queue;
     if (prefixBytes === 4) writeFrameLength(slab, at, length);
     else if (prefixBytes === VNET_HEADER_BYTES) slab.fill(0, at - prefixBytes, at);
-    bytes.copy(slab, at, offset, offset + length);
+    copyBytes(bytes, offset, slab, at, length);
     return true;
   }
 
   #queueWithHeader(bytes: Buffer, offset: number, length: number): boolean {
     const at = this.#queue.reserve(length);
     if (at < 0) return false;
-    bytes.copy(this.#queue.slab, at - VNET_HEADER_BYTES, offset - VNET_HEADER_BYTES, offset + length);
+    const headed = VNET_HEADER_BYTES + length;
+    copyBytes(bytes, offset - VNET_HEADER_BYTES, this.#queue.slab, at - VNET_HEADER_BYTES, headed);
     return true;
   }
 

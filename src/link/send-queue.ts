@@ -3,12 +3,14 @@
  * (a vnet header or a stream's length word), so that a stream can be written with one call and a batch of
  * datagrams with another. Bounded in frames and bytes; a frame that does not fit is the caller's to count.
  */
+import { allocateFrameBytes, copyBytes, type FrameBytes } from '../wire/frame-memory.js';
+
 export class SendQueue {
   readonly prefixBytes: number;
   readonly #bytesMax: number;
   readonly #framesMax: number;
   /** Grows to `bytesMax` on demand. Offsets and lengths are those of the frames, without their prefix. */
-  slab: Buffer;
+  slab: FrameBytes;
   offsets: Int32Array;
   lengths: Int32Array;
   #head = 0;
@@ -20,7 +22,7 @@ export class SendQueue {
     this.prefixBytes = options.prefixBytes;
     this.#bytesMax = options.bytesMax;
     this.#framesMax = options.framesMax;
-    this.slab = Buffer.allocUnsafe(Math.min(options.bytesMax, 64 * 1024));
+    this.slab = allocateFrameBytes(Math.min(options.bytesMax, 64 * 1024));
     const slots = Math.min(options.framesMax, 256);
     this.offsets = new Int32Array(slots);
     this.lengths = new Int32Array(slots);
@@ -89,9 +91,9 @@ export class SendQueue {
     const count = this.count;
     let slab = this.slab;
     if (used + bytes > slab.length / 2) {
-      slab = Buffer.allocUnsafe(Math.min(this.#bytesMax, Math.max(2 * slab.length, used + bytes)));
+      slab = allocateFrameBytes(Math.min(this.#bytesMax, Math.max(2 * slab.length, used + bytes)));
     }
-    this.slab.copy(slab, 0, start, this.#end);
+    copyBytes(this.slab, start, slab, 0, used);
     let { offsets, lengths } = this;
     if (count + 1 > offsets.length / 2) {
       offsets = new Int32Array(Math.min(this.#framesMax, 2 * offsets.length));

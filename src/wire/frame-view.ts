@@ -2,6 +2,7 @@
  * A checked view over one Ethernet frame: numbers only, reused for every frame, so nothing is allocated per
  * frame. `parseFrame` (parse.ts) fills it; every offset it stores lies inside the frame, whatever the bytes are.
  */
+import type { FrameBytes } from './frame-memory.js';
 
 /** What a frame is, as far as comparing cares. Anything that lies about its own lengths is `MALFORMED`. */
 export const FrameKind = {
@@ -33,7 +34,7 @@ export const TcpFlag = { FIN: 0x01, SYN: 0x02, RST: 0x04, PSH: 0x08, ACK: 0x10, 
 
 export class FrameView {
   /** The buffer that holds the frame; `start` is its first byte, `end` one past its last. */
-  bytes: Buffer = Buffer.alloc(0);
+  bytes: FrameBytes = Buffer.alloc(0);
   start = 0;
   end = 0;
   /** 0 or 10: a vnet header lies at `start - vnetHeaderBytes`. */

@@ -4,6 +4,7 @@ import { Comparator } from '../../dist/compare/comparator.js';
 import { DEFAULT_COMPARE_LIMITS } from '../../dist/compare/verdict.js';
 import { FlowTable } from '../../dist/flow/flow-table.js';
 import { buildTcp, buildUdp } from '../../dist/wire/build.js';
+import { allocateFrameBytes } from '../../dist/wire/frame-memory.js';
 import { FrameView, TcpFlag } from '../../dist/wire/frame-view.js';
 import { parseFrame } from '../../dist/wire/parse.js';
 
@@ -54,7 +55,9 @@ function slabOf(list) {
     entries.push({ offset, length: frame.length, primary });
     offset += frame.length;
   }
-  return { slab: Buffer.concat(list.map((entry) => entry.frame)), entries };
+  const slab = allocateFrameBytes(offset);
+  Buffer.concat(list.map((entry) => entry.frame)).copy(slab);
+  return { slab, entries };
 }
 
 function run(name, makeFlow, order) {

@@ -10,6 +10,7 @@ import { Comparator } from '../../dist/compare/comparator.js';
 import { DEFAULT_COMPARE_LIMITS } from '../../dist/compare/verdict.js';
 import { FlowTable } from '../../dist/flow/flow-table.js';
 import { buildTcp } from '../../dist/wire/build.js';
+import { allocateFrameBytes } from '../../dist/wire/frame-memory.js';
 import { FrameView, TcpFlag } from '../../dist/wire/frame-view.js';
 import { parseFrame } from '../../dist/wire/parse.js';
 import { raise } from './lib/tools.mjs';
@@ -53,7 +54,7 @@ class Stage {
 }
 
 function template(payloadBytes, flags = TcpFlag.ACK) {
-  return buildTcp({
+  const frame = buildTcp({
     source: '10.0.0.2',
     destination: '10.1.0.0',
     sourcePort: 80,
@@ -63,6 +64,9 @@ function template(payloadBytes, flags = TcpFlag.ACK) {
     flags,
     payload: Buffer.alloc(payloadBytes, 7),
   });
+  const bytes = allocateFrameBytes(frame.length);
+  frame.copy(bytes);
+  return bytes;
 }
 
 /** Ports and the low bits of the client's address tell the flow. */

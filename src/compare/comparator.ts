@@ -150,20 +150,22 @@ export class Comparator {
     }
     switch (view.kind) {
       case FrameKind.TCP:
-        return flow === NONE ? this.#holdUnknown(view, nowMs) : this.#tcp.primary(view, flow, nowMs);
+        return flow === NONE ? this.#holdUnknown(view, flow, nowMs) : this.#tcp.primary(view, flow, nowMs);
       case FrameKind.UDP:
       case FrameKind.ICMP:
       case FrameKind.ICMPV6:
       case FrameKind.IP_OTHER:
       case FrameKind.FRAGMENT:
-        return flow === NONE ? this.#holdUnknown(view, nowMs) : this.#datagram.primary(view, flow, nowMs);
+        return flow === NONE
+          ? this.#holdUnknown(view, flow, nowMs)
+          : this.#datagram.primary(view, flow, nowMs);
       case FrameKind.ARP:
       case FrameKind.ND:
       case FrameKind.GROUP_MEMBERSHIP:
       case FrameKind.LINK_CONTROL:
         return this.#waive(view, flow, 0);
       default:
-        return this.#holdUnknown(view, nowMs);
+        return this.#holdUnknown(view, flow, nowMs);
     }
   }
 
@@ -331,8 +333,8 @@ export class Comparator {
     this.#ledger.diverge('rule', view, flow, -1, NO_BYTES, NO_BYTES, nowMs);
   }
 
-  #holdUnknown(view: FrameView, nowMs: number): Verdict {
-    return this.#ledger.hold(view, NONE, nowMs) === NONE ? Verdict.DIVERGED : Verdict.HOLD;
+  #holdUnknown(view: FrameView, flow: number, nowMs: number): Verdict {
+    return this.#ledger.hold(view, flow, nowMs) === NONE ? Verdict.DIVERGED : Verdict.HOLD;
   }
 
   #emitKept(frame: number, emit: EmitSecondary): void {
@@ -375,8 +377,8 @@ export class Comparator {
   #tickHead(frame: number, flow: number, ageMs: number, nowMs: number): boolean {
     const { store, limits, lag, state } = this.#ledger;
     const view = this.#ledger.open(frame);
-    if (flow === NONE) {
-      const reason = hasFlow(view) ? 'limit' : 'unknown';
+    if (flow === NONE || view.kind === FrameKind.OTHER) {
+      const reason = flow === NONE && hasFlow(view) ? 'limit' : 'unknown';
       if (ageMs >= lag.holdMs) this.#ledger.diverge(reason, view, flow, -1, NO_BYTES, NO_BYTES, nowMs);
       return false;
     }

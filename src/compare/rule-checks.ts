@@ -45,6 +45,8 @@ function testProblem(set: RuleSet, index: number, test: RuleConfig['tests'][numb
 export function ruleScope(rule: RuleConfig): string {
   const parts = [typeof rule.protocol === 'number' ? `IP protocol ${rule.protocol}` : `${rule.protocol}`];
   if (rule.protocol === 'any') parts[0] = 'any protocol';
+  if (rule.etherType !== undefined) parts[0] = `EtherType 0x${rule.etherType.toString(16).padStart(4, '0')}`;
+  if (rule.icmpType !== undefined) parts.push(`type ${rule.icmpType}`);
   if (rule.guest !== undefined) parts.push(`guest ${rule.guest}`);
   if (rule.guestPort !== undefined) parts.push(`guest port ${rule.guestPort}`);
   if (rule.client !== undefined) parts.push(`client ${rule.client}`);

@@ -10,7 +10,8 @@
  */
 import type { RuleConfig } from '../config/rule-schema.js';
 import { parseIpAddress } from '../wire/addresses.js';
-import { IpProtocol } from '../wire/numbers.js';
+import { icmpTypeOfKey } from '../wire/flow-key.js';
+import { EtherType, IpProtocol } from '../wire/numbers.js';
 import { addressWords, PROTOCOL_NUMBERS, parseVlan } from './flow-facts.js';
 
 export type RuleAction = RuleConfig['action'];
@@ -43,6 +44,9 @@ export interface Rule {
   readonly client: Prefix | null;
   readonly guestPorts: Ports | null;
   readonly clientPorts: Ports | null;
+  readonly icmpType: number;
+  /** ANY: IP of any version, and nothing else. */
+  readonly etherType: number;
   readonly vlan: number;
   readonly openedBy: Opener;
 }
@@ -88,6 +92,10 @@ export function compileRule(config: RuleConfig): Rule {
   for (const key of ['guestPort', 'clientPort'] as const) {
     if (config[key] !== undefined && !hasPorts) throw new RuleError(key, 'needs protocol tcp or udp');
   }
+  if (config.icmpType !== undefined && number !== IpProtocol.ICMP && number !== IpProtocol.ICMPV6) {
+    throw new RuleError('icmpType', 'needs protocol icmp or icmpv6');
+  }
+  checkEtherType(config);
   const guest = compilePrefix('guest', config.guest);
   const client = compilePrefix('client', config.client);
   if (guest !== null && client !== null && guest.version !== client.version) {
@@ -103,6 +111,8 @@ export function compileRule(config: RuleConfig): Rule {
     client,
     guestPorts: compilePorts('guestPort', config.guestPort),
     clientPorts: compilePorts('clientPort', config.clientPort),
+    icmpType: config.icmpType ?? ANY,
+    etherType: config.etherType ?? ANY,
     vlan,
     openedBy: openedBy === undefined ? Opener.UNKNOWN : openedBy === 'guest' ? Opener.GUEST : Opener.CLIENT,
   };
@@ -110,6 +120,19 @@ export function compileRule(config: RuleConfig): Rule {
 
 export function compileRules(configs: readonly RuleConfig[]): RuleSet {
   return new RuleSet(configs.map(compileRule), configs);
+}
+
+/** Those of which no rule decides: they are IP, a tag, or leave at once as link control. */
+const SETTLED_ETHER_TYPES: ReadonlySet<number> = new Set(Object.values(EtherType));
+
+function checkEtherType({ etherType, protocol, guest, client }: RuleConfig): void {
+  if (etherType === undefined) return;
+  if (protocol !== 'any') throw new RuleError('etherType', 'needs protocol any: what is not IP has none');
+  if (guest !== undefined) throw new RuleError('guest', 'fits no frame of an EtherType: it is not IP');
+  if (client !== undefined) throw new RuleError('client', 'fits no frame of an EtherType: it is not IP');
+  if (SETTLED_ETHER_TYPES.has(etherType)) {
+    throw new RuleError('etherType', 'is IP, a VLAN tag, or link control, which leaves without a rule');
+  }
 }
 
 function compilePrefix(key: string, text: string | undefined): Prefix | null {
@@ -145,7 +168,9 @@ function fits(rule: Rule, key: Int32Array, opener: Opener): boolean {
   // fragments have no ports: a rule that asks for some does not let them go
   if (!holdsPort(rule.guestPorts, key[1]! >>> 16) || !holdsPort(rule.clientPorts, key[1]! & 0xffff))
     return false;
+  if (rule.icmpType !== ANY && rule.icmpType !== icmpTypeOfKey(key)) return false;
   const version = key[2]! & 0xff;
+  if (rule.etherType === ANY ? version === 0 : version !== 0 || rule.etherType !== key[1]) return false;
   return holdsAddress(rule.guest, version, key, 3) && holdsAddress(rule.client, version, key, 7);
 }
 

@@ -36,6 +36,13 @@ export const ruleSchema = z.strictObject({
   client: prefix("The client's"),
   guestPort: ports("The guest's"),
   clientPort: ports("The client's"),
+  icmpType: z.int().min(0).max(255).optional().describe('Type of the ICMP message the guest sends'),
+  etherType: z
+    .int()
+    .min(0x0600)
+    .max(0xffff)
+    .optional()
+    .describe('Frames that are not IP, by their EtherType, such as 0x88f7'),
   vlan: z
     .union([z.int().min(0).max(4094), z.string().regex(/^\d{1,4}\.\d{1,4}$/)], {
       error: 'must be a VLAN id, 0 for untagged, or OUTER.INNER in quotes',

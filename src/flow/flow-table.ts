@@ -36,7 +36,7 @@ const EVICTION_SLOTS_PER_MS = 1000;
  */
 const EVICTION_IDLE_SHARE_MIN = 0.02;
 
-/** Does a frame of this kind belong to a flow? Link control and garbage do not. */
+/** Does a frame of this kind belong to a flow? Link control and garbage do not; what is unknown does, by its EtherType. */
 export function hasFlow(view: FrameView): boolean {
   switch (view.kind) {
     case FrameKind.TCP:
@@ -45,6 +45,7 @@ export function hasFlow(view: FrameView): boolean {
     case FrameKind.ICMPV6:
     case FrameKind.IP_OTHER:
     case FrameKind.FRAGMENT:
+    case FrameKind.OTHER:
       return true;
     default:
       return false;

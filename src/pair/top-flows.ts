@@ -1,7 +1,7 @@
 /** The flows that have most bytes waiting, then those that spoke last: for people, on demand. */
 import type { FlowTable } from '../flow/flow-table.js';
 import { formatIp, formatVlan } from '../wire/addresses.js';
-import { FLOW_KEY_WORDS } from '../wire/flow-key.js';
+import { FLOW_KEY_WORDS, icmpTypeOfKey } from '../wire/flow-key.js';
 import { IpProtocol } from '../wire/numbers.js';
 
 export interface TopFlow {
@@ -38,6 +38,7 @@ function flowKeyText(key: Int32Array): string {
   const words = Buffer.alloc(FLOW_KEY_WORDS * 4);
   for (const [index, word] of key.entries()) words.writeInt32BE(word, index * 4);
   const vlan = key[0]! >>> 8;
+  const tag = vlan === 0 ? '' : ` vlan ${formatVlan(vlan)}`;
   const protocol = key[0]! & 0xff;
   const version = key[2]! & 0xff;
   const end = (addressWord: number, port: number): string => {
@@ -45,7 +46,9 @@ function flowKeyText(key: Int32Array): string {
     if (protocol !== IpProtocol.TCP && protocol !== IpProtocol.UDP) return ip;
     return `${version === 6 ? `[${ip}]` : ip}:${port}`;
   };
+  if (version === 0) return `ethernet 0x${key[1]!.toString(16).padStart(4, '0')}${tag}`;
+  const icmpType = icmpTypeOfKey(key);
+  const type = icmpType === -1 ? '' : ` type ${icmpType}`;
   const name = PROTOCOLS[protocol] ?? `ip-protocol-${protocol}`;
-  const tag = vlan === 0 ? '' : ` vlan ${formatVlan(vlan)}`;
-  return `${name} ${end(3, key[1]! >>> 16)} > ${end(7, key[1]! & 0xffff)}${tag}`;
+  return `${name} ${end(3, key[1]! >>> 16)} > ${end(7, key[1]! & 0xffff)}${type}${tag}`;
 }

@@ -1,23 +1,25 @@
 /**
  * The key of a flow, oriented from the guest to the client whichever way the frame goes: VLAN, protocol, ports and
- * addresses as 32-bit words. A frame without an IP header has no flow.
+ * addresses as 32-bit words. Of a frame without an IP header all there is is its EtherType.
  *
  * | word | holds |
  * |---|---|
  * | 0 | VLAN (24 bits, traps T21) and IP protocol (8 bits) |
- * | 1 | guest port, client port; of an ICMP echo its identifier in both |
- * | 2 | IP version, and whether it is a fragment (which has no ports) |
+ * | 1 | guest port, client port; of an ICMP echo its identifier in both; EtherType of what is not IP, 0 for a length |
+ * | 2 | IP version, whether it is a fragment (which has no ports), and ICMP type + 1, of an echo as the guest sends it |
  * | 3 to 6 | guest address; IPv4 in word 3 alone |
  * | 7 to 10 | client address; IPv4 in word 7 alone |
  */
 import { readS32 } from './bytes.js';
 import { FrameKind, type FrameView } from './frame-view.js';
+import { ETHER_TYPE_MIN, Icmpv4Type, Icmpv6Type } from './numbers.js';
 
 export const FLOW_KEY_WORDS = 11;
 
 const GUEST_ADDRESS = 3;
 const CLIENT_ADDRESS = 7;
 const FRAGMENT_MARK = 0x100;
+const ICMP_TYPE_SHIFT = 16;
 
 /** Writes the key at `target[at ...]`; returns FLOW_KEY_WORDS. */
 export function writeFlowKey(view: FrameView, fromClient: boolean, target: Int32Array, at: number): number {
@@ -26,7 +28,9 @@ export function writeFlowKey(view: FrameView, fromClient: boolean, target: Int32
   const clientPort = fromClient ? view.sourcePort : view.destinationPort;
   target[at] = (view.vlan << 8) | (view.ipProtocol & 0xff);
   target[at + 1] = (guestPort << 16) | clientPort;
-  target[at + 2] = view.ipVersion | (view.kind === FrameKind.FRAGMENT ? FRAGMENT_MARK : 0);
+  const mark = view.kind === FrameKind.FRAGMENT ? FRAGMENT_MARK : 0;
+  const icmpType = fromClient && view.icmpType >= 0 ? answeredType(view) : view.icmpType;
+  target[at + 2] = view.ipVersion | mark | ((icmpType + 1) << ICMP_TYPE_SHIFT);
   const source = at + (fromClient ? CLIENT_ADDRESS : GUEST_ADDRESS);
   const destination = at + (fromClient ? GUEST_ADDRESS : CLIENT_ADDRESS);
   if (view.ipVersion === 6) {
@@ -37,6 +41,7 @@ export function writeFlowKey(view: FrameView, fromClient: boolean, target: Int32
     return FLOW_KEY_WORDS;
   }
   const isIpv4 = view.ipVersion === 4;
+  if (!isIpv4) target[at + 1] = view.etherType < ETHER_TYPE_MIN ? 0 : view.etherType;
   target[source] = isIpv4 ? readS32(bytes, l3 + 12) : 0;
   target[destination] = isIpv4 ? readS32(bytes, l3 + 16) : 0;
   // stores: a call of fill() costs more than all the rest of this
@@ -45,6 +50,23 @@ export function writeFlowKey(view: FrameView, fromClient: boolean, target: Int32
     target[destination + word] = 0;
   }
   return FLOW_KEY_WORDS;
+}
+
+/** The type of the guest's message that a client's one asks for or answers. */
+function answeredType(view: FrameView): number {
+  const { ECHO, ECHO_REPLY } = view.ipVersion === 4 ? Icmpv4Type : Icmpv6Type;
+  if (view.icmpType === ECHO) return ECHO_REPLY;
+  return view.icmpType === ECHO_REPLY ? ECHO : view.icmpType;
+}
+
+/** Of a key: ICMP or ICMPv6 type, -1 for another protocol and for fragments. */
+export function icmpTypeOfKey(key: Int32Array): number {
+  return (key[2]! >>> ICMP_TYPE_SHIFT) - 1;
+}
+
+/** Makes the key one of ICMP messages of that type. */
+export function setIcmpTypeOfKey(key: Int32Array, icmpType: number): void {
+  key[2] = key[2]! | ((icmpType + 1) << ICMP_TYPE_SHIFT);
 }
 
 export function isFragmentKey(key: Int32Array, at: number): boolean {

@@ -83,6 +83,12 @@ export class Harness {
     this.comparator.fromClient(view, this.flows.findOrAdd(view, true, this.nowMs), this.nowMs);
   }
 
+  /** A client frame, in a flow that no guest has spoken in yet. */
+  clientOpens(frame: Buffer): void {
+    const view = this.#open(frame);
+    this.comparator.fromClient(view, this.comparator.flowFromClient(view, this.nowMs), this.nowMs);
+  }
+
   /** The client speaks first in the flow of this frame of the guest. */
   clientFirst(guestFrame: Buffer): void {
     const view = this.#open(guestFrame);

@@ -4,7 +4,7 @@ import { checkRules, ruleScope } from '../../../src/compare/rule-checks.js';
 import { compileRules } from '../../../src/compare/rules.js';
 import { Verdict } from '../../../src/compare/verdict.js';
 import { ruleSchema } from '../../../src/config/rule-schema.js';
-import { buildIp, buildUdp } from '../../../src/wire/build.js';
+import { buildEcho, buildEthernet, buildIcmp, buildIp, buildUdp } from '../../../src/wire/build.js';
 import { Guest, Harness } from './harness.js';
 
 type Input = Record<string, unknown>;
@@ -79,6 +79,83 @@ describe('waive', () => {
     const fragment = { offset: 8, more: true };
     const frame = buildIp({ source: '10.0.0.2', destination: '10.0.0.1', fragment }, 17, Buffer.alloc(8));
     expect(harness.primary(frame)).toBe(Verdict.HOLD);
+  });
+});
+
+describe('by ICMP type', () => {
+  const ends = { source: '10.0.0.2', destination: '10.0.0.1' };
+  const ends6 = { source: 'fd00::2', destination: 'fd00::1' };
+
+  it('lets messages of that type go and no others, of ICMP and ICMPv6 each', () => {
+    const harness = harnessWith({ protocol: 'icmp', icmpType: 11 }, { protocol: 'icmpv6', icmpType: 129 });
+    const error = (type: number): Buffer => buildIcmp({ ...ends, type, code: 0, payload: Buffer.alloc(28) });
+    const echo = (reply: boolean): Buffer => buildEcho({ ...ends6, identifier: 5, sequence: 1, reply });
+    expect([error(11), error(3), echo(true), echo(false)].map((frame) => harness.primary(frame))).toEqual([
+      Verdict.WAIVED,
+      Verdict.HOLD,
+      Verdict.WAIVED,
+      Verdict.HOLD,
+    ]);
+    const fragment = { offset: 0, more: true };
+    expect(harness.primary(buildIp({ ...ends, fragment }, 1, Buffer.alloc(8, 11)))).toBe(Verdict.HOLD);
+    expect([...harness.comparator.waivedFrames]).toEqual([0, 1, 1]);
+  });
+
+  it('who opened an echo is known from the question to the answer', () => {
+    const harness = harnessWith({ protocol: 'icmp', openedBy: 'guest' });
+    const question = buildEcho({
+      source: ends.destination,
+      destination: ends.source,
+      identifier: 5,
+      sequence: 1,
+    });
+    harness.clientOpens(question);
+    expect(harness.primary(buildEcho({ ...ends, identifier: 5, sequence: 1, reply: true }))).toBe(
+      Verdict.HOLD,
+    );
+    // a question of its own with the same identifier is another flow
+    expect(harness.primary(buildEcho({ ...ends, identifier: 5, sequence: 1 }))).toBe(Verdict.WAIVED);
+  });
+});
+
+describe('by EtherType', () => {
+  const ptp = (text: string, vid = 0): Buffer =>
+    buildEthernet(vid === 0 ? {} : { vlans: [{ vid }] }, 0x88f7, Buffer.from(text.padEnd(46)));
+
+  it('lets those frames go, of any VLAN or of one, looked up once', () => {
+    const rules = compileRules([rule({ protocol: 'any', etherType: 0x88f7, vlan: 0 })]);
+    const find = vi.spyOn(rules, 'find');
+    const harness = new Harness({}, rules);
+    for (let count = 0; count < 9; count += 1) {
+      expect(harness.primary(ptp(`${count}`))).toBe(Verdict.WAIVED);
+      harness.secondary(ptp('other'));
+    }
+    expect(harness.primary(ptp('x', 5))).toBe(Verdict.HOLD);
+    expect(harness.primary(buildEthernet({}, 0x88f8, Buffer.alloc(46)))).toBe(Verdict.HOLD);
+    expect(find).toHaveBeenCalledTimes(3);
+    expect([...harness.comparator.waivedFrames]).toEqual([0, 9]);
+    harness.commit();
+    expect(harness.reasons.filter((reason) => reason === 'committed')).toHaveLength(2);
+  });
+
+  it('a rule for any protocol is one for IP alone: what is unknown still waits', () => {
+    const harness = harnessWith({ protocol: 'any' });
+    expect(harness.primary(ptp('x'))).toBe(Verdict.HOLD);
+    expect(harness.primary(udp('x'))).toBe(Verdict.WAIVED);
+    harness.pass(2000);
+    expect(harness.divergences.map(({ reason, flow }) => [reason, flow])).toEqual([
+      ['unknown', 'ethernet 0x88f7'],
+    ]);
+  });
+
+  it('checkpoint asks for one at once, and once', () => {
+    const harness = harnessWith({ action: 'checkpoint', protocol: 'any', etherType: 0x88f7 });
+    harness.primary(ptp('x'));
+    expect(harness.divergences.map(({ reason }) => reason)).toEqual(['rule']);
+    harness.pass(2000);
+    expect(harness.divergences).toHaveLength(1);
+    harness.commit();
+    expect(harness.reasons).toEqual(['committed']);
   });
 });
 
@@ -174,12 +251,30 @@ describe('tests that rules carry', () => {
     }
   });
 
+  it('tell ICMP types and EtherTypes', () => {
+    const icmp = (flow: string, applies: boolean) =>
+      checkRules([rule({ protocol: 'icmpv6', icmpType: 3, vlan: 5, tests: [{ flow, applies }] })]);
+    expect(icmp('icmpv6 fd00::2 > fd00::1 type 3 vlan 5', true)).toEqual([]);
+    expect(icmp('icmpv6 fd00::2 > fd00::1 type 4 vlan 5', false)).toEqual([]);
+    expect(icmp('icmpv6 fd00::2 > fd00::1 vlan 5', false)).toEqual([]);
+    const ether = (flow: string, applies: boolean) =>
+      checkRules([rule({ protocol: 'any', etherType: 0x88f7, tests: [{ flow, applies }] })]);
+    expect(ether('ethernet 0x88f7', true)).toEqual([]);
+    expect(ether('ethernet 0x88f7 vlan 3.5', true)).toEqual([]);
+    expect(ether('ethernet 0x88f8', false)).toEqual([]);
+    expect(ether('udp 10.0.0.2:53 > 10.0.0.1:35063', false)).toEqual([]); // port 0x88f7
+  });
+
   it('of no flow are refused', () => {
     for (const flow of [
       '',
       'udp 10.0.0.2 > 10.0.0.1',
       'udp 10.0.0.2:53 > [fd00::1]:1',
       'foo 1.1.1.1 > 1.1.1.2',
+      'icmp 10.0.0.2 > 10.0.0.1 type 256',
+      'gre 10.0.0.2 > 10.0.0.1 type 3',
+      'ethernet 0x88f',
+      'ethernet 0x88f7 vlan 5000',
     ]) {
       expect(checkRules([dns([{ flow, applies: false }])])[0]?.what, flow).toContain('tells no flow');
     }
@@ -196,6 +291,14 @@ describe('a rule that cannot be meant', () => {
     [{ clientPort: '9-8' }, 'clientPort'],
     [{ clientPort: '1-70000' }, 'clientPort'],
     [{ vlan: '5000.1' }, 'vlan'],
+    [{ icmpType: 3 }, 'icmpType'],
+    [{ etherType: 0x88f7 }, 'etherType'],
+    [{ protocol: 'any', etherType: 0x0800 }, 'etherType'],
+    [{ protocol: 'any', etherType: 0x0806 }, 'etherType'],
+    [{ protocol: 'any', etherType: 0x88f7, guest: '10.0.0.1' }, 'guest'],
+    [{ protocol: 'any', etherType: 0x88f7, client: '10.0.0.1' }, 'client'],
+    [{ protocol: 'any', etherType: 0x88f7, guestPort: 5 }, 'guestPort'],
+    [{ protocol: 'any', etherType: 0x88f7, icmpType: 5 }, 'icmpType'],
   ])('%j is refused at %s', (fields, key) => {
     expect(checkRules([rule(fields)]).map(({ path }) => path)).toEqual([['rules', '0', key]]);
   });
@@ -209,5 +312,7 @@ describe('a rule that cannot be meant', () => {
     expect(ruleScope(rule({ guestPort: 53, client: '10.0.0.0/8', vlan: 0, openedBy: 'client' }))).toBe(
       'udp, guest port 53, client 10.0.0.0/8, untagged, opened by the client',
     );
+    expect(ruleScope(rule({ protocol: 'icmp', icmpType: 3 }))).toBe('icmp, type 3');
+    expect(ruleScope(rule({ protocol: 'any', etherType: 0x88f7, vlan: 5 }))).toBe('EtherType 0x88f7, VLAN 5');
   });
 });

@@ -335,10 +335,15 @@ describe('T19, T31: link control and what is unknown', () => {
     const malformed = udp('x').subarray(0, 24);
     expect(harness.primary(unknown)).toBe(Verdict.HOLD);
     expect(harness.primary(malformed)).toBe(Verdict.HOLD);
+    expect(harness.primary(unknown)).toBe(Verdict.HOLD);
     harness.pass(200);
-    expect(harness.divergences.map((divergence) => divergence.reason)).toEqual(['unknown']);
+    // one for the flow of that EtherType, one for what has no flow
+    expect(harness.divergences.map(({ reason, flow }) => [reason, flow])).toEqual([
+      ['unknown', 'ethernet 0x88b5'],
+      ['unknown', 'malformed'],
+    ]);
     harness.commit();
-    expect(harness.reasons).toEqual(['committed', 'committed']);
+    expect(harness.reasons).toEqual(['committed', 'committed', 'committed']);
   });
 });
 

@@ -6,6 +6,7 @@ import {
   flowKeyEquals,
   hashFlow,
   hashFlowKey,
+  icmpTypeOfKey,
   writeFlowKey,
 } from '../../../src/wire/flow-key.js';
 import { FrameView } from '../../../src/wire/frame-view.js';
@@ -65,6 +66,22 @@ describe('flow keys', () => {
   ])('tell apart: %s', (_name, key) => {
     expect(same(key, udp({}))).toBe(false);
   });
+});
+
+it('echo questions and answers are one flow with those they belong to, and none with those the other way', () => {
+  for (const [guest, client] of [
+    ['10.0.0.2', '10.0.0.1'],
+    ['fd00::2', 'fd00::1'],
+  ] as const) {
+    const echo = { identifier: 7, sequence: 1 };
+    const asked = keyOf(buildEcho({ ...echo, source: guest, destination: client }), false);
+    const answer = keyOf(buildEcho({ ...echo, source: client, destination: guest, reply: true }), true);
+    const asks = keyOf(buildEcho({ ...echo, source: client, destination: guest }), true);
+    const answered = keyOf(buildEcho({ ...echo, source: guest, destination: client, reply: true }), false);
+    expect([same(asked, answer), same(asks, answered), same(asked, asks)]).toEqual([true, true, false]);
+    expect(icmpTypeOfKey(asked)).toBe(guest === '10.0.0.2' ? 8 : 128);
+    expect(icmpTypeOfKey(asks)).toBe(guest === '10.0.0.2' ? 0 : 129);
+  }
 });
 
 it('a fragment is told from a datagram of the ports 0', () => {

@@ -8,7 +8,8 @@ export const DROP_REASONS = [
   'broadcast-limit', // over the broadcast and multicast rate limit
   'malformed', // shorter than an Ethernet header
   'secondary-control', // ARP, ND and the like of the secondary: the primary speaks for both
-  'secondary-stale', // the secondary's output of an ended epoch, covered by a checkpoint
+  'parked-full', // the secondary's next epoch had begun, and the place where its output waits was full
+  'held-full', // the primary's output that could neither leave nor be held: a limit was reached
   'primary-uncovered', // the primary's held output when it died: no checkpoint covers it
   'void', // from a VM that does not carry the traffic
   'fenced', // without the arbiter's mandate nothing passes, either way

@@ -141,7 +141,7 @@ export class DataPlane implements EpochGate {
 
   async abandon(): Promise<void> {
     if (this.mode === 'comparing') this.#unpark();
-    else this.secondaryLeg.reset();
+    else this.counters.drops.void += this.secondaryLeg.reset();
   }
 
   // --- who carries the traffic: what the pair asks for --------------------------------------------------------
@@ -154,7 +154,7 @@ export class DataPlane implements EpochGate {
     this.comparator.releaseAllPrimary(this.#readClock());
     this.mode = 'passing';
     this.isSurvivor = false;
-    this.secondaryLeg.reset();
+    this.counters.drops.void += this.secondaryLeg.reset();
     this.links.client.flush();
     this.#openGate();
   }
@@ -181,7 +181,7 @@ export class DataPlane implements EpochGate {
       this.#release(bytes, offset, length, vnet, flow, 'survivor', 0),
     );
     this.secondaryLeg.unpark((bytes, offset, length, vnet) => this.#carried(bytes, offset, length, vnet));
-    this.secondaryLeg.reset();
+    this.counters.drops.void += this.secondaryLeg.reset();
     this.links.client.flush();
     this.#openGate();
   }
@@ -272,7 +272,8 @@ export class DataPlane implements EpochGate {
     const { slab, offsets, lengths, vnetHeaderBytes } = batch;
     if (this.secondaryLeg.parking) {
       for (let index = 0; index < batch.count; index++) {
-        this.secondaryLeg.park(slab, offsets[index]!, lengths[index]!, vnetHeaderBytes);
+        const isParked = this.secondaryLeg.park(slab, offsets[index]!, lengths[index]!, vnetHeaderBytes);
+        if (!isParked) this.counters.drops['parked-full']++;
       }
       return;
     }

@@ -16,8 +16,6 @@ export class SecondaryLeg {
   link: Link;
   /** From REPLY to LOADED every frame of the secondary belongs to the next epoch. */
   parking = false;
-  /** Parked frames refused at the limit: the missing bytes show up as a divergence of the next epoch. */
-  parkedLost = 0;
   readonly #flows: FlowTable;
   readonly parked: FrameQueue;
   readonly #view = new FrameView();
@@ -43,8 +41,9 @@ export class SecondaryLeg {
     return this.link.send(scratch, SCRATCH_HEADROOM_BYTES, length, frame.vnetHeaderBytes);
   }
 
-  park(bytes: Buffer, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): void {
-    if (!this.parked.push(bytes, offset, length, vnetHeaderBytes)) this.parkedLost++;
+  /** False at the limit: the missing bytes show up as a divergence of the next epoch. */
+  park(bytes: Buffer, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): boolean {
+    return this.parked.push(bytes, offset, length, vnetHeaderBytes);
   }
 
   /** Ends parking and hands out what was parked, in order. */
@@ -53,10 +52,12 @@ export class SecondaryLeg {
     this.parked.drainTo(visit);
   }
 
-  /** The secondary is void: nothing it sent counts any more. */
-  reset(): void {
+  /** The secondary is void: nothing it sent counts any more. Returns the number of parked frames thrown away. */
+  reset(): number {
+    const { frames } = this.parked;
     this.parking = false;
     this.parked.clear();
     this.link.discardQueued();
+    return frames;
   }
 }

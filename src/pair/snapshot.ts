@@ -39,7 +39,10 @@ export function snapshot(pair: Pair, name: string): PairStatus {
     framesReleased: sums(({ counters }) => counters.framesReleased),
     bytesReleased: sums(({ counters }) => counters.bytesReleased),
     waivers: waivers(planes),
-    drops: sums(({ counters }) => counters.drops),
+    drops: {
+      ...sums(({ counters }) => counters.drops),
+      'held-full': sum(({ comparator }) => comparator.unstorable[0]!),
+    },
     divergences: sums(({ counters }) => counters.divergences),
     checkpoints: coordinator.stats.checkpoints,
     checkpointsFailed: coordinator.stats.checkpointsFailed,

@@ -144,6 +144,15 @@ describe('under protection', () => {
     expect(rig.plane.counters.drops['gate-full']).toBe(1);
   });
 
+  it('counts what the secondary said while it waited and nobody will compare', async () => {
+    const rig = await new Rig({ parked: { framesMax: 2, bytesMax: 1 << 20 } }).open();
+    await rig.checkpoint();
+    await rig.plane.secondaryStopped();
+    rig.from('secondary', answer('a'), answer('b'), answer('c'));
+    rig.plane.continueOnPrimary();
+    expect(rig.plane.counters.drops).toMatchObject({ 'parked-full': 1, void: 2 });
+  });
+
   it('T9: both VMs get the same frames in the same order, whoever sent them', async () => {
     const rig = await new Rig().open();
     await rig.checkpoint();

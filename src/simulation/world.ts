@@ -154,7 +154,7 @@ export class World {
         random,
         faults: { ...WIRE, ...options.wire },
         clientTcp: options.clientTcp ?? {},
-        linkDelayMs: options.linkDelayMs ?? LINK_DELAY_MS,
+        linkDelayMs: this.linkDelayMs,
         linkBytesMax: options.linkBytesMax ?? LINK_BYTES_MAX,
       });
       network.onCame = (frame) => this.onCame(frame, nic);
@@ -193,6 +193,11 @@ export class World {
   /** Frames may be lost on the proxy's links for want of room. */
   get hasSmallQueues(): boolean {
     return this.#options.linkBytesMax !== undefined;
+  }
+
+  /** How long a frame is on its way from the proxy to a cable. */
+  get linkDelayMs(): number {
+    return this.#options.linkDelayMs ?? LINK_DELAY_MS;
   }
 
   /** The guest's address on that network. */

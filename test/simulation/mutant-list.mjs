@@ -135,9 +135,8 @@ export const MUTANTS = [
   {
     name: 'do not translate the survivor’s output',
     in: TRANSLATE,
-    find: 'moveTowardsClient(view, state, flow, seqDelta, tsDelta);',
-    put: '',
-    nth: 2,
+    find: 'moveTowardsClient(view, state, flow, state.clientSeqDelta',
+    put: 'void (view, state, flow, state.clientSeqDelta',
   },
   {
     name: 'do not translate towards the secondary',
@@ -190,6 +189,45 @@ export const MUTANTS = [
     put: "if (reason !== 'committed') this.counters.framesReleased[reason]++;",
   },
   {
+    name: 'hold times are not counted',
+    in: PLANE,
+    find: 'this.counters.releaseLatency.observe(heldMs);',
+    put: 'this.counters.releaseLatency.observe(0);',
+  },
+  {
+    name: 'a waived frame is not counted',
+    in: COMPARATOR,
+    find: 'this.waivedFrames[waiver] =',
+    put: 'this.waivedFrames[-1] =',
+  },
+  {
+    name: 'a divergence is counted twice',
+    in: PLANE,
+    find: 'this.counters.divergences[divergence.reason]++;',
+    put: 'this.counters.divergences[divergence.reason] += 2;',
+  },
+  {
+    name: 'a client frame that finds the gate full is not counted',
+    in: PLANE,
+    find: "this.counters.drops['gate-full']++;",
+    put: '{}',
+    faults: ['stall-secondary', 'checkpoint'],
+  },
+  {
+    name: 'a void VM’s frames are not counted',
+    in: PLANE,
+    find: 'this.counters.drops.void += batch.count;',
+    put: '',
+    faults: ['freeze-primary', 'cut-channel'],
+  },
+  {
+    name: 'what died with the primary is not counted',
+    in: PLANE,
+    find: "this.counters.drops['primary-uncovered'] += this.comparator.dropPrimary();",
+    put: 'this.comparator.dropPrimary();',
+    faults: ['crash-primary'],
+  },
+  {
     name: 'one-sided output is never reported',
     in: PLANE,
     find: 'this.comparator.tick(',
@@ -239,7 +277,7 @@ export const MUTANTS = [
   {
     name: 'the answer to a repeated SYN reaches the secondary from its future',
     in: TRANSLATE,
-    find: 'if (answersSyn(view))',
+    find: 'if (answersSyn(segment))',
     put: 'if (false)',
     faults: ['loss', 'partition', 'checkpoint'],
   },

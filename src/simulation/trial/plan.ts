@@ -73,6 +73,19 @@ export const HARMLESS: ReadonlySet<FaultName> = new Set<FaultName>([
   'checkpoint',
 ]);
 
+/** What these do is the same for both VMs. */
+export const ALIKE: ReadonlySet<FaultName> = new Set<FaultName>([
+  'loss',
+  'duplication',
+  'reordering',
+  'delay',
+  'corruption',
+  'partition',
+  'storm',
+  'wall-jump',
+  'checkpoint',
+]);
+
 /** Phases of a checkpoint at whose beginning a fault may strike. */
 export const STRUCK_PHASES: readonly Phase[] = [
   'quiescing',

@@ -23,6 +23,8 @@ export class ReleasedFrames {
   /** Without the proxy's own announcements. */
   frames = 0;
   bytes = 0;
+  /** Sum of the moments at which they left, in simulated milliseconds. */
+  leftMs = 0;
   /** Of which frames left, and when. */
   fingerprint = 0;
   readonly #world: World;
@@ -50,6 +52,7 @@ export class ReleasedFrames {
     }
     if (isAnnouncement(view)) return;
     this.frames++;
+    this.leftMs += this.#world.clock.now() - this.#world.linkDelayMs;
     this.bytes += length;
     const mark = markOf(view);
     const what = mark ^ (length << 16) ^ view.seq ^ view.ack;

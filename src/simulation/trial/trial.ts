@@ -5,7 +5,7 @@ import type { ClientTask } from '../client/task.js';
 import { below, hashText, SeededRandom } from '../random.js';
 import { World } from '../world.js';
 import { Faults } from './faults.js';
-import { type FaultName, HARMLESS, type Plan, type PlannedTask } from './plan.js';
+import { ALIKE, type FaultName, HARMLESS, type Plan, type PlannedTask } from './plan.js';
 import { seats } from './seats.js';
 import type { Violation } from './violation.js';
 import { Watch } from './watch.js';
@@ -152,7 +152,19 @@ class Trial {
       await this.#until(0.2, () => false);
       problem = this.watch.metricsProblem();
     }
+    problem ??= this.#vmsAgree() ? this.watch.divergenceProblem(this.#differingAnswers()) : null;
     if (problem !== null) this.watch.fail('metrics', problem);
+  }
+
+  /** Nothing came to one VM that did not come to the other. */
+  #vmsAgree(): boolean {
+    const { tight, world } = this.#plan;
+    const isAlike = Object.keys(this.#faults.struck).every((name) => ALIKE.has(name as FaultName));
+    return isAlike && !tight && world.linkBytesMax === undefined && this.#plan.death === undefined;
+  }
+
+  #differingAnswers(): number {
+    return this.#plan.tasks.filter(({ name }) => name === 'rand' || name === 'time').length;
   }
 
   /** With nobody talking any more, nothing may stay held. */

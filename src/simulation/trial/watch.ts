@@ -7,6 +7,7 @@ import { Counts } from './counts.js';
 import { checkCoverage } from './coverage.js';
 import { watchEpochs } from './epochs.js';
 import { watchOrder } from './order.js';
+import { Passage } from './passage.js';
 import { ReleasedFrames } from './released.js';
 import { seats } from './seats.js';
 import type { Fail, Invariant, Violation } from './violation.js';
@@ -27,8 +28,14 @@ export class Watch {
     this.#world = world;
     this.#memoryMax = memoryMax;
     this.released = new ReleasedFrames(world, this.#fail);
-    this.#counts = new Counts(world, this.released);
-    this.#unwatch = watchEpochs(world, this.#fail);
+    const passage = new Passage();
+    const unwatchPassage = passage.watch(world);
+    const unwatchEpochs = watchEpochs(world, this.#fail);
+    this.#unwatch = () => {
+      unwatchEpochs();
+      unwatchPassage();
+    };
+    this.#counts = new Counts(world, this.released, passage);
     watchOrder(world, this.#fail);
   }
 
@@ -96,5 +103,10 @@ export class Watch {
   /** (7) Null when the product's counters agree with what was seen; no frame may be on its way. */
   metricsProblem(): string | null {
     return this.#counts.problem();
+  }
+
+  /** (7) The same of divergences, where nothing but `answersMax` answers makes the VMs differ. */
+  divergenceProblem(answersMax: number): string | null {
+    return this.#counts.divergenceProblem(answersMax);
   }
 }

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FlowFlag } from '../../../src/flow/flow-state.js';
 import { FlowTable } from '../../../src/flow/flow-table.js';
-import { buildIcmp, buildTcp, buildUdp } from '../../../src/wire/build.js';
+import { buildEthernet, buildIcmp, buildTcp, buildUdp } from '../../../src/wire/build.js';
 import { FrameView, TcpFlag } from '../../../src/wire/frame-view.js';
 import { parseFrame } from '../../../src/wire/parse.js';
 
@@ -93,7 +93,10 @@ describe('FlowTable', () => {
     );
     expect(table.find(back, true)).toBe(slot);
     expect(table.find(back, false)).toBe(-1);
-    expect(table.findOrAdd(viewOf(Buffer.alloc(60)), false, 0)).toBe(-1);
+    const lldp = buildEthernet({}, 0x88cc, Buffer.alloc(46));
+    expect(table.findOrAdd(viewOf(lldp), false, 0)).toBe(-1);
+    const unknown = buildEthernet({}, 0x88f7, Buffer.alloc(46));
+    expect(table.findOrAdd(viewOf(unknown), false, 0)).toBe(table.find(viewOf(unknown), true));
     expect(table.find(viewOf(Buffer.alloc(3)), true)).toBe(-1);
   });
 

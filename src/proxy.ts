@@ -55,10 +55,12 @@ export interface RunningProxy {
 export interface Predecessor {
   /** Inherited, by their numbers in this process. */
   readonly descriptors: PairDescriptors;
-  /** Tells it that this process is ready, and resolves with what it says then. */
+  /** Tells it that this process is there, and resolves with what it says then. */
+  draft(): Promise<PairInheritance>;
+  /** Tells it that this process stands by; resolves when both VMs wait. */
   inheritance(): Promise<PairInheritance>;
-  /** Tells it that all of that is understood, and resolves when it has let go. */
-  prepared(): Promise<void>;
+  /** Tells it that this process goes on; resolves when it has let go of everything. */
+  end(): Promise<void>;
 }
 
 export interface ProxyOptions {
@@ -135,9 +137,11 @@ export async function startProxy(config: Config, options: ProxyOptions): Promise
     evidence,
     ...recorderOf(config, live.compare, log, evidence),
   });
+  // one that does not get so far leaves everything to the other process
+  if (predecessor !== undefined) await takeOver(pair, predecessor, log);
   try {
     if (predecessor === undefined) await pair.start();
-    else await takeOver(pair, predecessor, log);
+    else await pair.secure();
   } catch (error) {
     await pair.stop().catch(() => undefined);
     throw error;
@@ -164,10 +168,9 @@ export async function startProxy(config: Config, options: ProxyOptions): Promise
 }
 
 async function takeOver(pair: Pair, predecessor: Predecessor, log: Log): Promise<void> {
-  const inheritance = await predecessor.inheritance();
-  pair.handover.take(inheritance);
-  await predecessor.prepared();
-  const holdMs = await pair.goOn(inheritance, predecessor.descriptors);
+  await pair.handover.standBy(await predecessor.draft(), predecessor.descriptors);
+  const holdMs = pair.handover.goOn(await predecessor.inheritance());
+  await predecessor.end();
   log.info({ holdMs: Math.round(holdMs * 10) / 10 }, 'this process goes on; nothing moved for that long');
 }
 

@@ -145,8 +145,8 @@ export class Relay {
     await server?.close();
   }
 
-  /** Takes up what an earlier process held, and says the LOADED that it had not. */
-  inherit({ dialect, connections, control }: RelayInheritance): void {
+  /** Holds what another process holds, too, and reads nothing until `goOn`. */
+  standBy({ dialect, connections, control }: RelayInheritance): void {
     const { adopt } = this.#transport;
     if (adopt === undefined) throw new ColoError('COLO_ERR_CHANNEL_LOST', 'this transport adopts nothing');
     const state = this.#newState();
@@ -158,12 +158,19 @@ export class Relay {
         new RelayedConnection(adopt(primary), adopt(secondary), this.#eventsOf(migration)),
       );
     }
+    this.setReading(false);
     for (const connection of migration.connections) connection.start();
     migration.control = migration.connections[control]!;
     migration.control.makeControl(state);
     state.state = 'received';
+  }
+
+  /** Says the LOADED that the other process has not passed on, and reads. */
+  goOn(): void {
+    const { control, state } = this.#migration!;
     state.advance(SyncPoint.LOADED);
-    migration.control.sayToPrimary(encodeWord(state.dialect, SyncPoint.LOADED));
+    control!.sayToPrimary(encodeWord(state.dialect, SyncPoint.LOADED));
+    this.setReading(true);
   }
 
   /** Ends the migration at once, or cuts one VM off and lets the other find out. */

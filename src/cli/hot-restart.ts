@@ -3,6 +3,7 @@
  * and the new one goes on while the old one ends. What is said is in pair/handover.ts.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { asColoError, ColoError } from '../errors.js';
 import type { PairDescriptors, PairInheritance } from '../pair/handover.js';
 import type { Predecessor, RunningProxy } from '../proxy.js';
@@ -13,46 +14,50 @@ export const DESCRIPTORS_VARIABLE = 'COLO_HANDOVER_DESCRIPTORS';
 const FIRST_DESCRIPTOR = 4;
 /** The successor loads the program and reads the configuration; nothing waits for it. */
 const READY_MS_MAX = 60_000;
+const STANDING_BY_MS_MAX = 10_000;
 /** Both VMs wait meanwhile. */
-const PREPARE_MS_MAX = 1000;
-const RUNNING_MS_MAX = 10_000;
+const RUNNING_MS_MAX = 1000;
+/** A checkpoint, and what the other process lets go of. */
+const PREDECESSOR_MS_MAX = 60_000;
 
-type Message =
-  | { readonly kind: 'ready' | 'prepared' | 'go' | 'running' | 'over' }
-  | { readonly kind: 'inheritance'; readonly inheritance: PairInheritance };
-
-/** What a process does for its successor beside the pair. */
-export interface LettingGo {
-  /** Right before the successor goes on; both VMs wait. */
-  begins(successor: number): void;
-  /** The successor goes on: what else it needs, addresses that are listened on, is let go of. */
-  ends(): Promise<void>;
+interface Message {
+  readonly kind: 'ready' | 'draft' | 'standing by' | 'inheritance' | 'running' | 'over';
+  /** Of `draft` and `inheritance`. */
+  readonly inheritance?: PairInheritance;
 }
 
+export type LetGo = (successor: number) => Promise<void>;
+
 /**
- * Resolves with the successor's process id when it has taken the pair over: this process is to end. Rejects with COLO_ERR_HANDOVER or COLO_ERR_CHECKPOINT; then this process goes on.
+ * Resolves with the successor's process id when it has taken the pair over: this process is to end. Rejects with
+ * COLO_ERR_HANDOVER or COLO_ERR_CHECKPOINT; then this process goes on.
+ * @param letGo of what else the successor needs: addresses that are listened on
  */
-export async function hotRestart(proxy: RunningProxy, lettingGo: LettingGo): Promise<number> {
+export async function hotRestart(proxy: RunningProxy, letGo: LetGo): Promise<number> {
   const descriptors = proxy.handover.descriptors;
   const successor = startSuccessor(descriptors);
   try {
     await messageOf(successor, 'ready', READY_MS_MAX);
     await proxy.handover.give(descriptors, {
-      prepare: async (inheritance) => {
+      standBy: async (inheritance) => {
+        send(successor, { kind: 'draft', inheritance });
+        await messageOf(successor, 'standing by', STANDING_BY_MS_MAX);
+      },
+      goOn: async (inheritance) => {
         send(successor, { kind: 'inheritance', inheritance });
-        await messageOf(successor, 'prepared', PREPARE_MS_MAX);
-        return true;
+        try {
+          await messageOf(successor, 'running', RUNNING_MS_MAX);
+        } catch (error) {
+          await end(successor); // never two that go on
+          throw error;
+        }
       },
     });
   } catch (error) {
-    successor.kill('SIGKILL');
+    await end(successor);
     throw asColoError(error, 'COLO_ERR_HANDOVER', 'the successor');
   }
-  lettingGo.begins(successor.pid!);
-  await proxy.letGo();
-  send(successor, { kind: 'go' });
-  await messageOf(successor, 'running', RUNNING_MS_MAX);
-  await lettingGo.ends();
+  await Promise.all([proxy.letGo(), letGo(successor.pid!)]);
   send(successor, { kind: 'over' });
   successor.disconnect();
   successor.unref();
@@ -87,6 +92,13 @@ function startSuccessor(descriptors: PairDescriptors): ChildProcess {
     serialization: 'advanced',
     env: { ...env, [DESCRIPTORS_VARIABLE]: JSON.stringify(renumbered) },
   });
+}
+
+async function end(process: ChildProcess): Promise<void> {
+  if (process.exitCode !== null || process.signalCode !== null) return;
+  const exit = once(process, 'exit');
+  process.kill('SIGKILL');
+  await exit;
 }
 
 function send(to: ChildProcess | NodeJS.Process, message: Message): void {
@@ -125,24 +137,21 @@ export function predecessorOf(env: NodeJS.ProcessEnv): Predecessor | undefined {
   delete env[DESCRIPTORS_VARIABLE];
   return {
     descriptors: JSON.parse(text) as PairDescriptors,
-    async inheritance() {
-      const said = messageOf(process, 'inheritance', READY_MS_MAX + RUNNING_MS_MAX);
-      send(process, { kind: 'ready' });
-      const message = await said;
-      if (message.kind !== 'inheritance') throw new ColoError('COLO_ERR_HANDOVER', 'nothing was handed over');
-      return message.inheritance;
-    },
-    async prepared() {
-      const said = messageOf(process, 'go', RUNNING_MS_MAX);
-      send(process, { kind: 'prepared' });
+    draft: () => inheritanceOf('draft', 'ready'),
+    inheritance: () => inheritanceOf('inheritance', 'standing by'),
+    end: async () => {
+      const said = messageOf(process, 'over', PREDECESSOR_MS_MAX).catch(() => undefined); // it may end without that
+      send(process, { kind: 'running' });
       await said;
     },
   };
 }
 
-/** The successor goes on. Resolves when the other process has let go of everything else, or has ended without that. */
-export async function tellPredecessor(): Promise<void> {
-  const said = messageOf(process, 'over', RUNNING_MS_MAX).catch(() => undefined);
-  send(process, { kind: 'running' });
-  await said;
+async function inheritanceOf(
+  kind: 'draft' | 'inheritance',
+  tell: 'ready' | 'standing by',
+): Promise<PairInheritance> {
+  const said = messageOf(process, kind, PREDECESSOR_MS_MAX);
+  send(process, { kind: tell });
+  return (await said).inheritance!;
 }

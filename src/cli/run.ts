@@ -10,7 +10,7 @@ import { realClock, sleep } from '../system/clock.js';
 import type { Log } from '../system/log.js';
 import { ServiceManager } from '../system/service-manager.js';
 import { controlSocket } from './control.js';
-import { hotRestart, predecessorOf, tellPredecessor } from './hot-restart.js';
+import { hotRestart, predecessorOf } from './hot-restart.js';
 import { Reloader } from './reload.js';
 import { readSecret } from './secret.js';
 import { productVersion } from './version.js';
@@ -43,7 +43,6 @@ export async function run(config: Config, { load, watchFile }: RunOptions): Prom
   log.info({ version, node: process.version, pid: process.pid }, 'starting');
   const predecessor = predecessorOf(process.env);
   const proxy = await startProxy(config, { log, predecessor });
-  if (predecessor !== undefined) await tellPredecessor();
   const admin =
     config.http.listen === 'off'
       ? undefined
@@ -94,11 +93,9 @@ export async function run(config: Config, { load, watchFile }: RunOptions): Prom
   manager.ready(`pair ${config.name}: the primary's traffic passes; see colo-proxy status`);
 
   const handedOver = onHotRestart(log, async () => {
-    const successor = await hotRestart(proxy, {
-      begins: (pid) => manager.mainProcess(pid),
-      ends: async () => {
-        await Promise.all([admin?.close(), control.close()]);
-      },
+    const successor = await hotRestart(proxy, async (pid) => {
+      manager.mainProcess(pid);
+      await Promise.all([admin?.close(), control.close()]);
     });
     log.info({ successor }, 'another process goes on');
   });

@@ -91,6 +91,12 @@ export class DataPlane implements EpochGate {
     await this.links.secondary.open(this.#handler('secondary', (batch) => this.#fromVm('secondary', batch)));
   }
 
+  /** As Link.secure, of all three. */
+  async secure(): Promise<void> {
+    const { client, primary, secondary } = this.links;
+    await Promise.all([client.secure?.(), primary.secure?.(), secondary.secure?.()]);
+  }
+
   async close(): Promise<void> {
     this.#ticker?.cancel();
     await Promise.all([this.links.client.close(), this.links.primary.close(), this.links.secondary.close()]);

@@ -31,7 +31,7 @@ export function savePlane(plane: DataPlane): PlaneSnapshot {
   };
 }
 
-/** Before DataPlane.open. The gate is closed, and the new epoch has not begun. */
+/** In place of what was loaded before; no frame has passed. The gate is closed, and the new epoch has not begun. */
 export function loadPlane(plane: DataPlane, from: PlaneSnapshot, shiftMs: number): void {
   plane.mode = from.mode;
   plane.startOn(from.carrier);
@@ -39,8 +39,10 @@ export function loadPlane(plane: DataPlane, from: PlaneSnapshot, shiftMs: number
   plane.isSurvivor = from.isSurvivor;
   loadFlows(plane.flows, from.flows, shiftMs);
   plane.gateClosed = true;
+  plane.gate.clear();
   plane.gate.load(from.gate);
   plane.secondaryLeg.parking = from.mode === 'comparing';
+  plane.secondaryLeg.parked.clear();
   plane.secondaryLeg.parked.load(from.parked);
   for (const address of from.guest) plane.guest.restore(address);
   plane.neighbours.load(from.neighbours);

@@ -120,34 +120,35 @@ export class Mandate {
     return false;
   }
 
-  /** Asks no more: a successor process does, with what is returned. */
   save(): MandateSnapshot {
-    this.#isOver = true;
-    this.#renewal?.cancel();
-    this.#expiry?.cancel();
     const { generation, heldUntilMs } = this;
     return { generation, heldUntilMs, seat: this.#seat, arbiter: this.#arbiter.save?.() ?? {} };
   }
 
-  /** The successor did not take over. */
-  resume(): void {
-    this.#isOver = false;
-    if (Number.isFinite(this.heldUntilMs)) this.#take(this.heldUntilMs);
-  }
-
-  /** In place of `start`. */
+  /** Before `resume`, in place of `start`. */
   load(from: MandateSnapshot, shiftMs: number): void {
     this.#seat = from.seat;
     this.generation = from.generation;
+    this.heldUntilMs = from.heldUntilMs + shiftMs;
     this.#arbiter.load?.(from.arbiter, shiftMs);
-    if (this.#arbiter.leaseMs > 0) this.#take(from.heldUntilMs + shiftMs);
+  }
+
+  /** Asks no more, until `resume`: another process does, with the same right. */
+  pause(): void {
+    this.#isOver = true;
+    this.#renewal?.cancel();
+    this.#expiry?.cancel();
+  }
+
+  resume(): void {
+    this.#isOver = false;
+    if (this.isHeld(this.#clock.now())) this.#take(this.heldUntilMs);
+    else this.#refused('the lease ran out in a hot restart');
   }
 
   /** Gives the right back. */
   async stop(): Promise<void> {
-    this.#isOver = true;
-    this.#renewal?.cancel();
-    this.#expiry?.cancel();
+    this.pause();
     await this.#asking;
     await this.#arbiter.release().catch(() => undefined);
   }

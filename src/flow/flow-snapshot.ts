@@ -38,35 +38,50 @@ export function saveFlows(flows: FlowTable): FlowSnapshot {
   for (let slot = 0; slot < flows.slotsUsed; slot++) if (flows.isLive(slot)) slots.push(slot);
   const keys = new Int32Array(slots.length * FLOW_KEY_WORDS);
   for (const [index, slot] of slots.entries()) keys.set(flows.keyOf(slot), index * FLOW_KEY_WORDS);
+  const runs = runsOf(slots);
   const columns: Record<string, Column> = {};
   for (const [name, column] of columnsOf(flows.state)) {
     const width = column.length / flows.flowsMax;
     const saved = new (column.constructor as new (length: number) => Column)(slots.length * width);
-    for (const [index, slot] of slots.entries()) {
-      saved.set(column.subarray(slot * width, (slot + 1) * width), index * width);
+    for (const { first, count, at } of runs) {
+      saved.set(column.subarray(first * width, (first + count) * width), at * width);
     }
     columns[name] = saved;
   }
   return { keys, columns };
 }
 
+/** Slots in a row, which are copied at once. `at`: before them in the list. */
+function runsOf(slots: readonly number[]): { first: number; count: number; at: number }[] {
+  const runs: { first: number; count: number; at: number }[] = [];
+  for (const [at, slot] of slots.entries()) {
+    const run = runs.at(-1);
+    if (run !== undefined && run.first + run.count === slot) run.count++;
+    else runs.push({ first: slot, count: 1, at });
+  }
+  return runs;
+}
+
 /**
- * Into a table that has seen no frame. Columns that only one of the two versions knows are left as they begin. Returns how
+ * In place of what the table holds; it has seen no frame. Columns that only one of the two versions knows are left as they begin. Returns how
  * many flows found room.
  * @param shiftMs what the new clock shows more than the old one
  */
 export function loadFlows(flows: FlowTable, { keys, columns }: FlowSnapshot, shiftMs: number): number {
-  const count = keys.length / FLOW_KEY_WORDS;
-  const known = columnsOf(flows.state).filter(([name]) => columns[name] !== undefined);
-  for (let index = 0; index < count; index++) {
-    const key = keys.slice(index * FLOW_KEY_WORDS, (index + 1) * FLOW_KEY_WORDS);
-    const slot = flows.findOrAddKey(key, 0);
-    if (slot === -1) return index;
-    for (const [name, column] of known) {
-      const width = column.length / flows.flowsMax;
-      column.set(columns[name]!.subarray(index * width, (index + 1) * width), slot * width);
-    }
-    flows.state.touchedAtMs[slot] = flows.state.touchedAtMs[slot]! + shiftMs;
+  flows.clear();
+  const wanted = keys.length / FLOW_KEY_WORDS;
+  let count = 0;
+  while (count < wanted) {
+    const key = keys.subarray(count * FLOW_KEY_WORDS, (count + 1) * FLOW_KEY_WORDS);
+    if (flows.findOrAddKey(key, 0) === -1) break; // an empty table gives its slots out in order
+    count++;
   }
+  for (const [name, column] of columnsOf(flows.state)) {
+    const width = column.length / flows.flowsMax;
+    const saved = columns[name];
+    if (saved !== undefined) column.set(saved.subarray(0, count * width));
+  }
+  const { touchedAtMs } = flows.state;
+  for (let slot = 0; slot < count; slot++) touchedAtMs[slot] = touchedAtMs[slot]! + shiftMs;
   return count;
 }

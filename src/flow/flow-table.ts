@@ -199,6 +199,15 @@ export class FlowTable {
     this.count -= 1;
   }
 
+  /** Forgets every flow; nothing may be kept for one. */
+  clear(): void {
+    this.#buckets.fill(0);
+    this.#live.fill(0, 0, this.slotsUsed);
+    this.slotsUsed = 0;
+    this.#freeCount = 0;
+    this.count = 0;
+  }
+
   /**
    * Looks at up to `budget` slots, going round, and forgets the flows whose idle time is over: by the state of the TCP
    * connection, never one with frames held. Returns how many went.

@@ -40,7 +40,7 @@ export class FramePump {
   #reading = false;
   #waitingToWrite = false;
   #wokenToWrite = false;
-  #isSuspended = false;
+  isSuspended = false;
   /** Totals of the port's own statistics that are in the link's counters already. */
   #countedReceiveDrops = 0;
   #countedSendErrors = 0;
@@ -72,7 +72,7 @@ export class FramePump {
     this.#port = port;
     this.#countedReceiveDrops = 0;
     this.#countedSendErrors = 0;
-    this.#start(port);
+    if (!this.isSuspended) this.#start(port);
   }
 
   #start(port: FramePort): void {
@@ -81,13 +81,13 @@ export class FramePump {
 
   /** Reads no more until `resume`; what arrives stays in the kernel. */
   suspend(): void {
-    this.#isSuspended = true;
+    this.isSuspended = true;
     this.#port?.stop();
   }
 
   resume(): void {
     const port = this.#port;
-    this.#isSuspended = false;
+    this.isSuspended = false;
     if (port !== undefined) this.#start(port);
   }
 
@@ -106,7 +106,7 @@ export class FramePump {
   /** Reads until nothing is left or about `framesMax` have been read. Returns the number of frames. */
   read(framesMax: number): number {
     const port = this.#port;
-    if (!port || this.#reading || this.#isSuspended) return 0;
+    if (!port || this.#reading || this.isSuspended) return 0;
     this.#reading = true;
     let frames = 0;
     try {

@@ -9,7 +9,6 @@ import {
   type LinkAbilities,
   type LinkCounters,
   type LinkHandler,
-  type LinkInheritance,
   type LinkState,
   newLinkCounters,
   type VnetHeaderBytes,
@@ -65,6 +64,7 @@ export abstract class InterfaceLink implements Link {
   #info: InterfaceInfo | undefined;
   #looking: Promise<void> | undefined;
   #lookAgain = false;
+  #standsBy = false;
 
   protected constructor(url: string, interfaceName: string, options: LinkOptions) {
     this.url = url;
@@ -106,11 +106,11 @@ export abstract class InterfaceLink implements Link {
     return this.pump.port?.fd ?? -1;
   }
 
-  suspend(): LinkInheritance | null {
+  suspend(): Uint8Array | null {
     this.flush();
     if (this.#state !== 'up' || this.pump.port === undefined || this.pump.queue.count > 0) return null;
     this.pump.suspend();
-    return { unread: new Uint8Array(), setup: this.setupState() };
+    return new Uint8Array();
   }
 
   resume(): void {
@@ -122,13 +122,17 @@ export abstract class InterfaceLink implements Link {
     this.#lock = undefined;
   }
 
-  inherit(descriptor: number, { setup }: LinkInheritance): void {
-    this.inheritSetup(descriptor, setup);
+  standBy(descriptor: number, setup: unknown): void {
+    this.#standsBy = true;
+    if (descriptor < 0) return;
+    this.pump.suspend();
+    this.inherit(descriptor, setup);
   }
 
-  /** What undoing `prepare` needs, and a successor that takes it over. */
-  protected abstract setupState(): unknown;
-  protected abstract inheritSetup(descriptor: number, setup: unknown): void;
+  /** What undoing `prepare` needs. */
+  abstract readonly setup: unknown;
+  /** What `prepare` and `openPort` would make is there. */
+  protected abstract inherit(descriptor: number, setup: unknown): void;
 
   /** Of the interface, as last seen; false while it is absent. */
   get carrier(): boolean {
@@ -143,6 +147,11 @@ export abstract class InterfaceLink implements Link {
   async open(handler: LinkHandler): Promise<void> {
     this.#handler = handler;
     this.#state = 'waiting';
+    if (!this.#standsBy) return this.secure();
+    if (this.pump.isSuspended) await this.#lookOnce();
+  }
+
+  async secure(): Promise<void> {
     try {
       this.#lock = await InterfaceLock.acquire(this.interfaceName, this.url);
       await this.#lookOnce();

@@ -59,14 +59,6 @@ export interface LinkHandler {
   maySend?(): boolean;
 }
 
-/** An open link as a successor process takes it up; every part survives a structured clone. */
-export interface LinkInheritance {
-  /** Bytes of a frame of which the rest has not been read. */
-  readonly unread: Uint8Array;
-  /** What undoing the set-up needs, as the link knows it. */
-  readonly setup: unknown;
-}
-
 export interface Link {
   /** The URL it was made from, as shown to people: `packet:tap0`, `stream:unix:/run/x.sock`. */
   readonly url: string;
@@ -107,18 +99,27 @@ export interface Link {
   /** Throws away what is queued towards the peer but not yet in the kernel. Returns the number of frames. */
   discardQueued(): number;
 
-  /** What it reads and writes; -1 while there is none. Only links that a successor can take up have it. */
+  /** What it reads and writes; -1 while there is none. Only links that a successor process can take up have it. */
   readonly descriptor?: number;
+  /** What undoing the set-up needs, as the link knows it; survives a structured clone. */
+  readonly setup?: unknown;
   /**
    * Reads and writes no more, until `resume`: a successor takes it up where it stands, through a copy of `descriptor`.
-   * Null: there is nothing to take up, or frames wait to be sent.
+   * Returns the bytes of a frame of which the rest has not been read. Null: there is nothing to take up, or frames wait
+   * to be sent.
    */
-  suspend?(): LinkInheritance | null;
-  resume?(): void;
-  /** Lets go of what only one process can have, such as a lock, or an address listened on. After `suspend`. */
+  suspend?(): Uint8Array | null;
+  /** @param unread what `suspend` returned in another process */
+  resume?(unread?: Uint8Array): void;
+  /** Lets go of what only one process can have: a lock, an address listened on. After `suspend`. */
   release?(): Promise<void>;
-  /** Before `open`: this is what an earlier process left, `descriptor` among its inherited ones. */
-  inherit?(descriptor: number, inheritance: LinkInheritance): void;
+  /**
+   * Before `open`, which then takes up what another process has open, suspended, and waits for `secure` with the rest.
+   * `descriptor` is of this process; -1: nothing is open, and all of it waits.
+   */
+  standBy?(descriptor: number, setup: unknown): void;
+  /** The other process has released it. Rejects as `open`. */
+  secure?(): Promise<void>;
 
   /** Closes for good, undoing what opening changed (an interface made by us, an isolation rule, a lock). */
   close(): Promise<void>;

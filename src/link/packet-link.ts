@@ -44,11 +44,11 @@ export class PacketLink extends InterfaceLink {
 
   protected readonly keepsPortWhileDown = false;
 
-  protected setupState(): TapSetupState | null {
+  get setup(): TapSetupState | null {
     return this.#setup?.state ?? null;
   }
 
-  protected inheritSetup(descriptor: number, setup: unknown): void {
+  protected inherit(descriptor: number, setup: unknown): void {
     this.#inheritedDescriptor = descriptor;
     this.#inheritedSetup = setup;
   }

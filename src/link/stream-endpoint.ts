@@ -15,9 +15,8 @@ export interface EndpointEvents {
 
 /** Makes connections, one at a time. `start` rejects for what waiting cannot mend. */
 export interface StreamEndpoint {
-  start(events: EndpointEvents): Promise<void>;
-  /** As `start`, with a connection that is there already. */
-  resume(events: EndpointEvents): Promise<void>;
+  /** @param isConnected a connection is there already */
+  start(events: EndpointEvents, isConnected?: boolean): Promise<void>;
   /** The connection handed over last is gone; `proven` when it had carried a frame. */
   connectionEnded(proven: boolean): void;
   close(): Promise<void>;
@@ -43,8 +42,9 @@ export class ConnectingEndpoint implements StreamEndpoint {
     this.#backoff = new Backoff(options);
   }
 
-  start(events: EndpointEvents): Promise<void> {
+  start(events: EndpointEvents, isConnected = false): Promise<void> {
     this.#events = events;
+    if (isConnected) return Promise.resolve();
     return new Promise((resolve, reject) => {
       this.#connect((error) => {
         if (!error || !isPermanent(error)) return resolve();
@@ -52,10 +52,6 @@ export class ConnectingEndpoint implements StreamEndpoint {
         reject(error);
       });
     });
-  }
-
-  async resume(events: EndpointEvents): Promise<void> {
-    this.#events = events;
   }
 
   #connect(attempted?: (error?: ColoError) => void): void {
@@ -86,7 +82,7 @@ export class ConnectingEndpoint implements StreamEndpoint {
   }
 
   connectionEnded(proven: boolean): void {
-    if (this.#closed) return;
+    if (this.#closed || this.#events === undefined) return; // `start` is to come
     if (proven) this.#backoff.reset();
     this.#backoff.schedule(() => this.#connect());
   }
@@ -125,10 +121,6 @@ export class ListeningEndpoint implements StreamEndpoint {
     if (!error || !isPermanent(error)) return;
     this.#backoff.cancel();
     throw error;
-  }
-
-  resume(events: EndpointEvents): Promise<void> {
-    return this.start(events);
   }
 
   async #listen(): Promise<ColoError | undefined> {

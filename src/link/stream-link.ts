@@ -8,7 +8,6 @@ import {
   type LinkAbilities,
   type LinkCounters,
   type LinkHandler,
-  type LinkInheritance,
   type LinkState,
   newLinkCounters,
   VNET_HEADER_BYTES,
@@ -59,7 +58,8 @@ export class StreamLink implements Link {
   #waitingToWrite = false;
   #reading = false;
   #isSuspended = false;
-  #inherited: { readonly descriptor: number; readonly unread: Uint8Array } | undefined;
+  /** Undefined: this process is the first. */
+  #inheritedDescriptor: number | undefined;
   /** Frames written since the peer was last known to have read everything. */
   #sentSinceTaken = 0;
 
@@ -103,19 +103,21 @@ export class StreamLink implements Link {
   async open(handler: LinkHandler): Promise<void> {
     this.#handler = handler;
     this.#state = 'waiting';
+    if (this.#inheritedDescriptor === undefined) return this.secure();
+    if (this.#inheritedDescriptor >= 0) this.#adopt(this.#inheritedDescriptor);
+  }
+
+  async secure(): Promise<void> {
     const events: EndpointEvents = {
       connected: (socket) => this.#connected(socket),
       failed: (error) => this.#handler.stateChanged('waiting', this.#named(error)),
     };
-    const inherited = this.#inherited;
-    this.#inherited = undefined;
-    if (inherited !== undefined) this.#adopt(inherited);
-    const started = this.#isConnected() ? this.#endpoint.resume(events) : this.#endpoint.start(events);
-    await started.catch((error) => {
+    const isConnected = this.#port !== undefined;
+    await this.#endpoint.start(events, isConnected).catch((error) => {
       throw this.#named(error);
     });
     // A server has nothing to report yet: say that it waits.
-    if (this.#port === undefined && this.#connections === 0) handler.stateChanged('waiting');
+    if (this.#port === undefined && this.#connections === 0) this.#handler.stateChanged('waiting');
   }
 
   #connected(socket: Socket): boolean {
@@ -143,39 +145,33 @@ export class StreamLink implements Link {
     return true;
   }
 
-  #adopt({ descriptor, unread }: { readonly descriptor: number; readonly unread: Uint8Array }): void {
-    try {
-      this.#port = adoptStream(descriptor);
-    } catch {
-      return; // the peer is connected to anew
-    }
+  #adopt(descriptor: number): void {
+    this.#port = adoptStream(descriptor);
+    this.#isSuspended = true;
     this.#connections++;
     this.#connectedAtMs = this.#options.clock.now();
-    this.#deframer.slab.set(unread, this.#deframer.fill);
-    this.#deframer.filled(unread.length);
-    this.#port.start(() => this.#read(READ_SLAB_BYTES));
     this.#become('up');
-  }
-
-  #isConnected(): boolean {
-    return this.#port !== undefined;
   }
 
   get descriptor(): number {
     return this.#port?.fd ?? -1;
   }
 
-  suspend(): LinkInheritance | null {
+  suspend(): Uint8Array | null {
     this.flush();
     const port = this.#port;
     if (port === undefined || this.#queue.count > 0) return null;
     this.#isSuspended = true;
     port.stop();
-    return { unread: Buffer.from(this.#deframer.partial), setup: null };
+    return Buffer.from(this.#deframer.partial);
   }
 
-  resume(): void {
+  resume(unread?: Uint8Array): void {
     this.#isSuspended = false;
+    if (unread !== undefined) {
+      this.#deframer.slab.set(unread, this.#deframer.fill);
+      this.#deframer.filled(unread.length);
+    }
     this.#port?.start(() => this.#read(READ_SLAB_BYTES));
   }
 
@@ -183,8 +179,8 @@ export class StreamLink implements Link {
     return this.#endpoint.close();
   }
 
-  inherit(descriptor: number, { unread }: LinkInheritance): void {
-    this.#inherited = { descriptor, unread };
+  standBy(descriptor: number): void {
+    this.#inheritedDescriptor = descriptor;
   }
 
   #become(state: LinkState, reason?: ColoError): void {

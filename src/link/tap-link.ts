@@ -24,11 +24,11 @@ export class TapLink extends InterfaceLink {
     this.#bridge = url.bridge;
   }
 
-  protected setupState(): InterfaceInfo | null {
+  get setup(): InterfaceInfo | null {
     return this.#found ?? null;
   }
 
-  protected inheritSetup(fd: number, found: unknown): void {
+  protected inherit(fd: number, found: unknown): void {
     this.#found = (found as InterfaceInfo | null) ?? undefined;
     this.#port = adoptTap({ fd, name: this.interfaceName, vnetHeader: true });
     this.#isConfigured = true;

@@ -1,7 +1,8 @@
 /**
  * A hot restart: another process takes the pair over, between two checkpoints, with COLO going on. The successor has been
- * started and inherits every descriptor; it touches none before it is told to. This process takes a checkpoint, and at
- * its LOADED, with everything released, stops reading and says what it knows. LOADED itself is said by the successor.
+ * started and inherits every descriptor; before anything stops it has everything open and has understood a draft of what
+ * it is to have. This process then takes a checkpoint, and at its LOADED, with everything released, stops reading and
+ * says what it knows. LOADED itself is said by the successor.
  */
 import type { CheckpointPlan, Coordinator } from '../checkpoint/coordinator.js';
 import type { RelayInheritance } from '../checkpoint/relay.js';
@@ -10,18 +11,18 @@ import { loadPlane, type PlaneSnapshot, savePlane } from '../dataplane/plane-sna
 import { ColoError } from '../errors.js';
 import type { MandateSnapshot } from '../failover/mandate.js';
 import type { KeptState } from '../failover/state-file.js';
-import type { Link, LinkInheritance } from '../link/link.js';
+import type { Link } from '../link/link.js';
 import type { Clock } from '../system/clock.js';
 import type { Protection } from './protection.js';
 import type { Protectors } from './protectors.js';
 import type { ProtectionState } from './status.js';
 
-/** By number of the network interface; -1 for a link that is not up, which the successor opens itself. */
-type LinkDescriptors = readonly Readonly<Record<Side, number>>[];
+type BySide<Value> = Readonly<Record<Side, Value>>;
 
 /** What the successor needs open. Numbers of this process; the successor's are its own. */
 export interface PairDescriptors {
-  readonly links: LinkDescriptors;
+  /** By number of the network interface; -1 for a link that is not up, which the successor opens itself. */
+  readonly links: readonly BySide<number>[];
   /** Null: there is no pair under COLO. */
   readonly relay: RelayInheritance | null;
 }
@@ -35,15 +36,24 @@ export interface PairInheritance {
   /** Where an operator has chosen how checkpoints are taken. */
   readonly plan: CheckpointPlan | undefined;
   readonly planes: readonly PlaneSnapshot[];
-  readonly links: readonly Readonly<Record<Side, LinkInheritance | null>>[];
+  readonly links: readonly BySide<LinkLeft>[];
   readonly mandate: MandateSnapshot;
   readonly kept: KeptState;
 }
 
+interface LinkLeft {
+  /** What undoing the link's set-up needs, as the link knows it. */
+  readonly setup: unknown;
+  /** Of a frame of which the rest has not been read. Null: the link was not up, or is a draft's. */
+  readonly unread: Uint8Array | null;
+}
+
 /** The process that is to go on. */
 export interface Successor {
-  /** Resolves with true when it has understood everything; nothing has been touched yet. */
-  prepare(inheritance: PairInheritance): Promise<boolean>;
+  /** Resolves when it has everything open and waits. */
+  standBy(draft: PairInheritance): Promise<void>;
+  /** Resolves when it goes on. Rejects when it never will: then it has ended. */
+  goOn(inheritance: PairInheritance): Promise<void>;
 }
 
 export interface HandoverParts extends Protectors {
@@ -63,26 +73,31 @@ export class Handover {
     this.#with = parts;
   }
 
-  /** What is open now. Throws COLO_ERR_HANDOVER when the pair is being changed, or a link is not up. */
+  /** What is open now. Throws COLO_ERR_HANDOVER when the pair is being changed, or nothing may leave. */
   get descriptors(): PairDescriptors {
-    const { relay, nics, protection, coordinator } = this.#with;
-    const { state } = protection;
-    if (state === 'starting' || state === 'resyncing') throw refusal(`the pair is ${state}`);
-    const relayed = coordinator.coupled ? relay.inheritance : null;
-    if (coordinator.coupled && relayed === null) throw refusal('the migration channel is busy');
+    const { relay, nics, protection, coordinator, authority } = this.#with;
+    const { state, isProtected } = protection;
+    if (!authority.isHeld) throw refusal('the arbiter lets nothing leave');
+    if (state === 'starting' || state === 'resyncing' || isProtected !== coordinator.coupled)
+      throw refusal(`the pair is ${state}`);
+    const relayed = isProtected ? relay.inheritance : null;
+    if (isProtected && relayed === null) throw refusal('the migration channel is busy');
     const links = nics.planes.map((plane) => eachSide((side) => descriptorOf(plane.links[side])));
     return { links, relay: relayed };
   }
 
   /**
-   * Resolves when the successor has everything: it is to be told to go on at once, and this process to end. Rejects with
-   * COLO_ERR_HANDOVER or COLO_ERR_CHECKPOINT; then this process goes on as if nothing had been.
+   * Resolves when the successor goes on: this process is to end. Rejects with COLO_ERR_HANDOVER or COLO_ERR_CHECKPOINT;
+   * then this process goes on as if nothing had been.
    */
   async give(descriptors: PairDescriptors, successor: Successor): Promise<void> {
-    if (descriptors.relay === null) return this.#give(descriptors, successor);
     const { nics, coordinator } = this.#with;
+    const setups = nics.planes.map(({ links }) =>
+      eachSide((side) => ({ setup: links[side].setup, unread: null })),
+    );
+    await successor.standBy(this.#inheritance(descriptors, setups));
     await new Promise<void>((resolve, reject) => {
-      nics.betweenEpochs = async () => {
+      const hold = async (): Promise<void> => {
         nics.betweenEpochs = null;
         try {
           await this.#give(descriptors, successor);
@@ -93,45 +108,58 @@ export class Handover {
         resolve();
         await new Promise(() => {}); // in this process it never begins
       };
+      if (descriptors.relay === null) return void this.#alone(hold).catch(reject);
+      nics.betweenEpochs = () => this.#alone(hold).catch(reject);
       coordinator.take().catch(reject);
     }).finally(() => {
       nics.betweenEpochs = null;
     });
   }
 
+  /** What changes the pair waits until the hold is over: for ever, when another process goes on. */
+  #alone(hold: () => Promise<void>): Promise<void> {
+    return this.#with.protection.steps.runNow('hot restart', hold);
+  }
+
   async #give(descriptors: PairDescriptors, successor: Successor): Promise<void> {
-    const { nics, relay, keeper, authority, protection, coordinator, history, clock } = this.#with;
+    const { nics, relay, authority } = this.#with;
     const suspended: Link[] = [];
-    const suspend = (link: Link): LinkInheritance | null => {
-      if (descriptorOf(link) < 0) return null;
-      const inheritance = link.suspend?.() ?? null;
-      if (inheritance === null) throw refusal(`${link.url} is busy or was lost`);
+    const suspend = (link: Link): LinkLeft => {
+      if (descriptorOf(link) < 0) return { setup: null, unread: null };
+      const unread = link.suspend?.() ?? null;
+      if (unread === null) throw refusal(`${link.url} is busy or was lost`);
       suspended.push(link);
-      return inheritance;
+      return { setup: link.setup, unread };
     };
+    nics.stopAnnouncing();
     try {
       const links = nics.planes.map(({ links: of }) => eachSide((side) => suspend(of[side])));
       relay.setReading(false);
       // what was lost and opened anew in the meantime has another number, or stands for something else
       if (JSON.stringify(this.descriptors) !== JSON.stringify(descriptors))
         throw refusal('a connection was lost');
-      const inheritance: PairInheritance = {
-        clock: { machineMs: this.#with.machineMs(), nowMs: clock.now() },
-        state: protection.state,
-        epoch: history.epoch + (descriptors.relay === null ? 0 : 1), // the one that ends here
-        plan: coordinator.isAdapted ? undefined : coordinator.plan,
-        planes: nics.planes.map(savePlane),
-        links,
-        mandate: authority.mandate.save(),
-        kept: keeper.saved,
-      };
-      if (!(await successor.prepare(inheritance))) throw refusal('the successor did not take over');
+      authority.mandate.pause();
+      await successor.goOn(this.#inheritance(descriptors, links));
     } catch (error) {
       authority.mandate.resume();
       relay.setReading(true);
       for (const link of suspended) link.resume!();
       throw error;
     }
+  }
+
+  #inheritance(descriptors: PairDescriptors, links: PairInheritance['links']): PairInheritance {
+    const { nics, keeper, authority, protection, coordinator, history, clock, machineMs } = this.#with;
+    return {
+      clock: { machineMs: machineMs(), nowMs: clock.now() },
+      state: protection.state,
+      epoch: history.epoch + (descriptors.relay === null ? 0 : 1), // the one that ends here
+      plan: coordinator.isAdapted ? undefined : coordinator.plan,
+      planes: nics.planes.map(savePlane),
+      links,
+      mandate: authority.mandate.save(),
+      kept: keeper.saved,
+    };
   }
 
   /** The successor goes on now: what only one process can have is its. */
@@ -145,40 +173,69 @@ export class Handover {
     await Promise.all([relay.release(), ...links.map((link) => link.release?.())]);
   }
 
-  /** In the successor, before anything is opened: `from` is understood. Throws when the configuration is another. */
-  take(from: PairInheritance): void {
-    const { nics, keeper, authority, protection, coordinator, history, clock } = this.#with;
-    if (from.planes.length !== nics.planes.length)
+  // --- in the successor -----------------------------------------------------------------------------------------
+
+  /** Opens what the other process has open, and reads and writes nothing. Rejects when the configuration is another. */
+  async standBy(draft: PairInheritance, descriptors: PairDescriptors): Promise<void> {
+    const { nics, relay } = this.#with;
+    if (draft.planes.length !== nics.planes.length)
       throw refusal('the number of network interfaces has changed');
-    const shiftMs = clock.now() - from.clock.nowMs - (this.#with.machineMs() - from.clock.machineMs);
+    this.#take(draft);
+    const open: Link[] = [];
+    for (const [nic, { links }] of nics.planes.entries()) {
+      for (const side of SIDES) {
+        const descriptor = descriptors.links[nic]![side];
+        links[side].standBy!(descriptor, draft.links[nic]![side].setup);
+        if (descriptor >= 0) open.push(links[side]);
+      }
+    }
+    await nics.open();
+    const lost = open.find((link) => descriptorOf(link) < 0);
+    if (lost !== undefined) throw refusal(`${lost.url} could not be taken over`);
+    if (descriptors.relay !== null) relay.standBy(descriptors.relay);
+  }
+
+  /**
+   * The other process reads and writes nothing any more: this one goes on at once, since both VMs wait.
+   * @returns for how many milliseconds no process has read or written
+   */
+  goOn(from: PairInheritance): number {
+    const { nics, relay, coordinator, authority, protection } = this.#with;
+    this.#take(from);
+    authority.mandate.resume();
+    for (const [nic, { links }] of nics.planes.entries()) {
+      for (const side of SIDES) {
+        const { unread } = from.links[nic]![side];
+        if (unread !== null) links[side].resume!(unread);
+      }
+    }
+    if (protection.isProtected) {
+      relay.goOn();
+      coordinator.inherit(from.epoch, from.plan);
+    }
+    nics.beginEpoch();
+    if (protection.isProtected) void coordinator.abandon();
+    else void nics.openGate();
+    return this.#with.machineMs() - from.clock.machineMs;
+  }
+
+  /** The other process has let go of what only one can have. Rejects as Nics.open and Relay.start. */
+  async secure(): Promise<void> {
+    const { nics, relay, keeper, protection } = this.#with;
+    keeper.start();
+    await relay.start();
+    await nics.secure();
+    if (protection.state === 'failed-over') nics.announce();
+  }
+
+  #take(from: PairInheritance): void {
+    const { nics, keeper, authority, protection, history, clock, machineMs } = this.#with;
+    const shiftMs = clock.now() - from.clock.nowMs - (machineMs() - from.clock.machineMs);
     for (const [index, plane] of nics.planes.entries()) loadPlane(plane, from.planes[index]!, shiftMs);
     keeper.inherit(from.kept);
     authority.mandate.load(from.mandate, shiftMs);
     history.epoch = from.epoch;
     protection.inherit(from.state);
-    if (protection.isProtected) coordinator.inherit(from.epoch, from.plan);
-  }
-
-  /**
-   * In the successor: it goes on. Links and relay before all else, since their peers wait.
-   * @returns for how many milliseconds no process has read or written
-   */
-  async begin(from: PairInheritance, descriptors: PairDescriptors): Promise<number> {
-    const { nics, relay, coordinator } = this.#with;
-    for (const [index, plane] of nics.planes.entries()) {
-      for (const side of SIDES) {
-        const inheritance = from.links[index]![side];
-        if (inheritance !== null) plane.links[side].inherit!(descriptors.links[index]![side], inheritance);
-      }
-    }
-    await nics.open();
-    if (descriptors.relay !== null) relay.inherit(descriptors.relay);
-    nics.beginEpoch();
-    if (descriptors.relay === null) await nics.openGate();
-    else await coordinator.abandon();
-    const holdMs = this.#with.machineMs() - from.clock.machineMs;
-    await relay.start();
-    return holdMs;
   }
 }
 

@@ -70,7 +70,6 @@ export class Keeper {
         'connections from before are translated on',
       );
     }
-    this.#watch();
   }
 
   get saved(): KeptState {
@@ -80,10 +79,9 @@ export class Keeper {
   /** In place of `restore`: an earlier process has handed everything over. */
   inherit(kept: KeptState): void {
     this.#saved = kept;
-    this.#watch();
   }
 
-  #watch(): void {
+  start(): void {
     this.#look = this.#clock.every(LOOK_EVERY_MS, () => this.#saveEnded());
   }
 

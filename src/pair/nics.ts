@@ -33,6 +33,11 @@ export class Nics implements EpochGate {
     for (const plane of this.planes) await plane.open();
   }
 
+  /** After an `open` that stood by. Rejects as `open`. */
+  secure(): Promise<void> {
+    return this.#all((plane) => plane.secure());
+  }
+
   async close(): Promise<void> {
     for (const announcer of this.#announcers) announcer.stop();
     await this.#all((plane) => plane.close());

@@ -11,7 +11,7 @@ import type { Sign } from '../failover/detector.js';
 import type { Log } from '../system/log.js';
 import { Authority } from './authority.js';
 import { DiskReplication } from './disk-replication.js';
-import { Handover, type PairDescriptors, type PairInheritance } from './handover.js';
+import { Handover } from './handover.js';
 import { Heartbeat } from './heartbeat.js';
 import { PairHistory } from './history.js';
 import { Keeper } from './keeper.js';
@@ -119,17 +119,17 @@ export class Pair {
   /** Opens links, monitors and the relay; what is absent is waited for. Rejects when something can never work. */
   async start(): Promise<void> {
     this.#keeper.restore();
+    this.#keeper.start();
     await this.relay.start();
     this.authority.mandate.start(this.nics.carrier);
     await this.nics.open();
     this.#watchVms();
   }
 
-  /** In place of `start`, after `handover.take`: goes on where another process has stopped. As Handover.begin. */
-  async goOn(from: PairInheritance, descriptors: PairDescriptors): Promise<number> {
-    const holdMs = await this.handover.begin(from, descriptors);
+  /** In place of `start`, after `handover.goOn`: another process has let go of everything. */
+  async secure(): Promise<void> {
+    await this.handover.secure();
     this.#watchVms();
-    return holdMs;
   }
 
   /** Another process goes on: nothing of the pair is ended. */

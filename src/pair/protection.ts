@@ -26,7 +26,8 @@ export class Protection {
   readonly copy: InitialCopy;
   readonly #with: Protectors;
   readonly #log: Log;
-  readonly #steps: StepQueue;
+  /** What changes the state. */
+  readonly steps: StepQueue;
   readonly #takeover: Takeover;
   #state: ProtectionState = 'unprotected';
   /** The first LOADED of this secondary was committed: it may be promoted. */
@@ -47,7 +48,7 @@ export class Protection {
     this.#with = protectors;
     const { parts } = protectors;
     this.#log = parts.log;
-    this.#steps = new StepQueue(parts.log);
+    this.steps = new StepQueue(parts.log);
     this.#takeover = new Takeover(protectors);
     this.#recovers = protectors.keeper.found.protecting;
     this.copy = new InitialCopy(parts, protectors.disks);
@@ -78,7 +79,7 @@ export class Protection {
     this.copy.end();
     this.#takeover.stop();
     this.#again?.cancel();
-    await this.#steps.idle();
+    await this.steps.idle();
     if (this.#isProtecting()) await this.#primaryGoesOn('the proxy stops', false);
   }
 
@@ -99,7 +100,7 @@ export class Protection {
 
   /** Begins protection with the fresh secondary that is there. Rejects with COLO_ERR_FAILOVER when there is none. */
   protect(): Promise<void> {
-    return this.#steps.run('protect', async () => {
+    return this.steps.run('protect', async () => {
       if (this.#isProtecting()) throw refusal(`the pair is ${this.#state}`);
       if (!this.#secondaryFresh) {
         throw refusal(
@@ -114,7 +115,7 @@ export class Protection {
 
   /** Gives the secondary up, protected or still being loaded. */
   unprotect(): Promise<void> {
-    return this.#steps.run('unprotect', async () => {
+    return this.steps.run('unprotect', async () => {
       if (!this.#isProtecting()) throw refusal(`the pair is ${this.#state}`);
       await this.#primaryGoesOn('given up by the operator', false);
     });
@@ -125,7 +126,7 @@ export class Protection {
     seat: Seat,
     reason: ClaimReason = seat === this.primary.seat ? 'continue-primary' : 'promote-secondary',
   ): Promise<void> {
-    return this.#steps.run('failover', async () => {
+    return this.steps.run('failover', async () => {
       if (seat === this.primary.seat) {
         if (!this.#isProtecting()) throw refusal(`the seat ${seat} carries the traffic already`);
         return this.#primaryGoesOn('given up by the operator', false);
@@ -147,7 +148,7 @@ export class Protection {
 
   /** The primary does not answer and takes nothing, though its process may be there. */
   primarySilent(signs: string): void {
-    this.#steps.add('primary silent', async () => {
+    this.steps.add('primary silent', async () => {
       if (!this.isProtected || this.#stopping) return;
       this.#log.warn({ signs }, 'the primary is lost without having died');
       await this.#primaryLost();
@@ -157,7 +158,7 @@ export class Protection {
   // --- protection ---------------------------------------------------------------------------------------------
 
   vmConnected(seat: Seat): void {
-    this.#steps.add(`${seat} connected`, () => this.#vmConnected(seat));
+    this.steps.add(`${seat} connected`, () => this.#vmConnected(seat));
   }
 
   async #vmConnected(seat: Seat): Promise<void> {
@@ -196,7 +197,7 @@ export class Protection {
     if (!this.#secondaryFresh || !this.primary.isConnected || !this.secondary.isConnected) return;
     // Without its link nothing could be fed to it or compared: all output would be held.
     if (!this.#with.nics.secondaryIsLinked) return;
-    this.#steps.add('protect', () => this.#protect());
+    this.steps.add('protect', () => this.#protect());
   }
 
   /** A link of a VM has come up. */
@@ -221,7 +222,7 @@ export class Protection {
 
   #watchCopy(): void {
     this.copy.watch(() => {
-      this.#steps.add('watch the copy', async () => {
+      this.steps.add('watch the copy', async () => {
         const isOver = this.#promotable || this.#with.coordinator.coupled;
         if (!this.#isProtecting() || isOver) return this.copy.end();
         const problem = await this.#advanceCopy();
@@ -268,20 +269,20 @@ export class Protection {
       case 'colo':
         return;
       case 'primary-lost':
-        this.#steps.add('primary side lost', () => this.#protectionBroke(detail));
+        this.steps.add('primary side lost', () => this.#protectionBroke(detail));
         return;
       case 'closed':
         this.#channelOpen = false;
         this.#with.coordinator.channelClosed();
         for (const wake of this.#channelWaiters.splice(0)) wake();
-        this.#steps.add('channel closed', () => this.#protectionBroke(detail));
+        this.steps.add('channel closed', () => this.#protectionBroke(detail));
     }
   }
 
   phaseLimit(phase: Phase, waitedMs: number): void {
     const detail = `phase ${phase} ran out of time`;
     this.#log.warn({ code: 'COLO_ERR_PHASE_LIMIT', phase, waitedMs: Math.round(waitedMs) }, detail);
-    this.#steps.add('phase limit', () => this.#protectionBroke(detail));
+    this.steps.add('phase limit', () => this.#protectionBroke(detail));
   }
 
   /**
@@ -307,7 +308,7 @@ export class Protection {
   }
 
   vmDied(seat: Seat): void {
-    this.#steps.add(`${seat} died`, () => this.#vmDied(seat));
+    this.steps.add(`${seat} died`, () => this.#vmDied(seat));
   }
 
   async #vmDied(seat: Seat): Promise<void> {
@@ -377,7 +378,7 @@ export class Protection {
     const { clock, limits } = this.#with.parts;
     this.#again?.cancel();
     this.#again = clock.after(limits.mandate.retryMs, () => {
-      this.#steps.add(what, async () => {
+      this.steps.add(what, async () => {
         if (this.#isProtecting() && !this.#stopping) await step();
       });
     });
@@ -398,7 +399,7 @@ export class Protection {
   coloExited(seat: Seat, reason: string): void {
     const role = this.#roleOf(seat);
     this.#with.relay.leave(role);
-    this.#steps.add('COLO_EXIT', async () => {
+    this.steps.add('COLO_EXIT', async () => {
       if (this.#isProtecting()) return this.#protectionBroke(`COLO_EXIT of the ${role}: ${reason}`);
       // It came under COLO only after it had been given up, and now waits, stopped, to be told what to do.
       if (role === 'primary' && reason !== 'request') await this.primary.leaveColo();
@@ -417,7 +418,7 @@ export class Protection {
       return;
     }
     this.#guestIsDown = true;
-    this.#steps.add('guest shutdown', () => this.#guestEnded());
+    this.steps.add('guest shutdown', () => this.#guestEnded());
   }
 
   async #guestEnded(): Promise<void> {

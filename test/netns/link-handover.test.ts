@@ -21,15 +21,17 @@ describeInNamespaces('a link that is handed over', () => {
   ): Promise<{ next: Link; at: Collector }> {
     const descriptor = link.descriptor!;
     expect(descriptor).toBeGreaterThanOrEqual(0);
-    const inheritance = structuredClone(link.suspend!());
-    expect(inheritance).not.toBeNull();
-    await link.release!();
     const next = createLink(url, OPTIONS, role);
     closeLater(() => next.close());
-    next.inherit!(descriptor, inheritance!);
+    next.standBy!(descriptor, structuredClone(link.setup));
     const at = new Collector();
     await next.open(at);
-    await until(() => next.state === 'up', 'the link in the next process');
+    expect(next.state).toBe('up'); // while the first still has it
+    const unread = link.suspend!();
+    expect(unread).not.toBeNull();
+    next.resume!(structuredClone(unread!));
+    await link.release!();
+    await next.secure!();
     return { next, at };
   }
 

@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +15,7 @@ interface Status {
   readonly state: string;
   readonly carrier: string;
   readonly epoch: number;
+  readonly generation: number;
   readonly failovers: Readonly<Record<string, number>>;
 }
 
@@ -22,6 +24,8 @@ describe('SIGUSR2', () => {
   let folder: string;
   let proxy: ProxyProcess;
   let stage: Stage;
+  /** A module that each successor runs before it begins. */
+  let successorsOwn: string;
   /** The process that has the pair now. */
   let pid: number;
 
@@ -32,7 +36,12 @@ describe('SIGUSR2', () => {
     const sockets = stageSockets(folder);
     // the scripted VMs share this process with the test, and may be slow to answer
     const file = join(folder, 'c.yaml');
-    writeFileSync(file, 'failover: { heartbeatMsMax: 20000, heartbeatAloneMsMax: 60000 }\n');
+    const loader = join(folder, 'loader.mjs');
+    const arbiter = `{ kind: file, directory: ${folder}, leaseMs: 20000 }`;
+    writeFileSync(
+      file,
+      `failover: { heartbeatMsMax: 20000, heartbeatAloneMsMax: 60000, arbiter: ${arbiter} }\n`,
+    );
     const words = [
       ...['--config', file],
       ...[
@@ -45,7 +54,12 @@ describe('SIGUSR2', () => {
       ...['--primary-qmp', `unix:${sockets.primaryQmp}`, '--secondary-qmp', `unix:${sockets.secondaryQmp}`],
       ...['--http', 'off', '--log-format', 'json'],
     ];
-    proxy = new ProxyProcess(words);
+    successorsOwn = join(folder, 'successor.mjs');
+    writeFileSync(successorsOwn, '');
+    writeFileSync(loader, `if (process.env.COLO_HANDOVER_DESCRIPTORS) await import('${successorsOwn}');`);
+    proxy = new ProxyProcess(words, (more) =>
+      spawn(process.execPath, ['--import', loader, ...more], { stdio: ['ignore', 'pipe', 'pipe'] }),
+    );
     pid = proxy.child.pid!;
   });
   afterEach(async () => {
@@ -96,6 +110,7 @@ describe('SIGUSR2', () => {
       const { checkpoints } = stage.primary;
       await hotRestart();
       const after = (await status())!;
+      expect(after.generation).toBe(before.generation); // the same lease
       expect(after.state).toMatch(/protected|checkpointing/);
       expect(after.epoch).toBeGreaterThan(before.epoch);
       expect(stage.primary.checkpoints).toBeGreaterThan(checkpoints);
@@ -109,16 +124,30 @@ describe('SIGUSR2', () => {
     expect(await status()).toMatchObject({ state: 'failed-over', carrier: 'secondary' });
   }, 240_000);
 
-  it('a successor that cannot start changes nothing', async () => {
-    await protect();
-    const counter = stage.client.count(ipv4, 300, 3);
-    writeFileSync(join(folder, 'c.yaml'), 'nothing: { is: right }\n'); // what the successor will read
-    process.kill(pid, 'SIGUSR2');
-    await until('the refusal', () => proxy.lines.some(({ code }) => code === 'COLO_ERR_HANDOVER'));
-    await until('the counter', () => counter.report !== null);
-    expect(counter.report!.problem).toBeNull();
-    expect((await status())?.state).toMatch(/protected|checkpointing/);
-  }, 120_000);
+  const inTheHold = (action: string): string =>
+    `process.on('message', ({ kind }) => { if (kind === 'inheritance') { ${action} } });`;
+
+  it.each([
+    ['cannot start', "throw new Error('broken');"],
+    ['dies while both VMs wait', inTheHold("process.kill(process.pid, 'SIGKILL');")],
+    ['hangs while both VMs wait', inTheHold('for (;;);')],
+  ])(
+    'a successor that %s changes nothing',
+    async (_what, code) => {
+      await protect();
+      const counter = stage.client.count(ipv4, 300, 3);
+      writeFileSync(successorsOwn, code);
+      process.kill(pid, 'SIGUSR2');
+      await until('the refusal', () => proxy.lines.some(({ code }) => code === 'COLO_ERR_HANDOVER'));
+      await until('the counter', () => counter.report !== null);
+      expect(counter.report!.problem).toBeNull();
+      expect((await status())?.state).toMatch(/protected|checkpointing/);
+      expect([stage.primary.mode, stage.secondary.mode]).toEqual(['primary', 'secondary']);
+      writeFileSync(successorsOwn, '');
+      await hotRestart();
+    },
+    120_000,
+  );
 });
 
 function isThere(pid: number): boolean {

@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { answerWithin, type ClaimAnswer } from '../../../src/failover/arbiter.js';
 import { EtcdArbiter } from '../../../src/failover/arbiter-etcd.js';
 import { realClock, sleep } from '../../../src/system/clock.js';
+import { expectRightWithoutGap } from './lease-handover.js';
 
 const LEASE = { leaseMs: 2000, marginMs: 200 };
 const START = { reason: 'start', seat: 'primary', generation: 0 } as const;
@@ -102,6 +103,13 @@ describe.skipIf(!hasEtcd())('a real etcd', () => {
     expect(realClock.now()).toBeGreaterThan(heldUntilMs); // never before the first must have stopped
     expect((await first.renew(none)).outcome).toBe('lost');
     await second.release();
+  }, 20_000);
+
+  it('a lease goes from process to process without a gap', async () => {
+    await expectRightWithoutGap(LEASE.leaseMs, (owner, process, clock) => {
+      const claimant = { pair: 'hot', owner, process };
+      return new EtcdArbiter({ endpoints: [url], prefix: '/colo-proxy' }, claimant, LEASE, clock);
+    });
   }, 20_000);
 
   it('the second endpoint is asked when the first is not there', async () => {

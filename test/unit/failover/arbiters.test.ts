@@ -9,6 +9,7 @@ import { FileArbiter } from '../../../src/failover/arbiter-file.js';
 import { Mandate } from '../../../src/failover/mandate.js';
 import { realClock, sleep } from '../../../src/system/clock.js';
 import { ManualClock } from '../../../src/system/manual-clock.js';
+import { expectRightWithoutGap } from './lease-handover.js';
 
 const signal = new AbortController().signal;
 const claim = { reason: 'start', seat: 'primary', generation: 0 } as const;
@@ -100,6 +101,14 @@ describe('generations in a directory', () => {
     expect(await of('b').claim(claim, signal)).toMatchObject({ outcome: 'won', generation: 3 });
   });
 });
+
+it('a lease in a directory goes from process to process without a gap', async () => {
+  const lease = { leaseMs: 1500, marginMs: 100 };
+  await expectRightWithoutGap(
+    lease.leaseMs,
+    (owner, process, clock) => new FileArbiter(folder, { pair: 'web', owner, process }, lease, clock),
+  );
+}, 20_000);
 
 describe('the mandate', () => {
   const LIMITS = { claimMsMax: 100, retryMs: 50 };

@@ -7,6 +7,7 @@ export type Sign =
   | 'monitor-silent' // QMP has not answered a question for heartbeatMsMax
   | 'monitor-silent-long' // nor for heartbeatAloneMsMax
   | 'frames-untaken' // its link has frames for it that it has not taken for heartbeatMsMax
+  | 'output-missing' // the other VM has sent what it has not, and its monitor has not answered since
   | 'link-down' // its link has no carrier, or its peer has closed it
   | 'checkpoint-late' // a checkpoint has waited for its next word for heartbeatMsMax
   | 'guest-probe-failed' // the operator's program has said so, twice in a row
@@ -16,6 +17,7 @@ export const SIGN_WEIGHTS: Readonly<Record<Sign, number>> = {
   'monitor-silent': 1,
   'monitor-silent-long': 1,
   'frames-untaken': 1,
+  'output-missing': 1,
   'link-down': 1,
   'checkpoint-late': 1,
   'guest-probe-failed': 1,
@@ -46,6 +48,7 @@ export class Detector {
   #askedMs: number | null = null;
   #isOpen = false;
   #untakenMs: number | null = null;
+  #outputMissing = false;
   #linkDown = false;
   #owedMs: number | null = null;
   #failing: readonly Sign[] = [];
@@ -60,6 +63,7 @@ export class Detector {
     this.#askedMs = null;
     this.#isOpen = false;
     this.#untakenMs = null;
+    this.#outputMissing = false;
     this.#linkDown = false;
     this.#owedMs = null;
     this.#failing = [];
@@ -77,7 +81,14 @@ export class Detector {
   /** False: it failed, and silence goes on since the first question without an answer. */
   answered(well: boolean): void {
     this.#isOpen = false;
-    if (well) this.#askedMs = null;
+    if (!well) return;
+    this.#askedMs = null;
+    this.#outputMissing = false;
+  }
+
+  /** The hold timer ran out over output of the other VM alone. A guest that is merely slow has a monitor that answers. */
+  outputIsMissing(): void {
+    this.#outputMissing = true;
   }
 
   /**
@@ -116,6 +127,7 @@ export class Detector {
     if (silentMs >= heartbeatMsMax) signs.push('monitor-silent');
     if (silentMs >= heartbeatAloneMsMax) signs.push('monitor-silent-long');
     if (this.#untakenMs !== null && nowMs - this.#untakenMs >= heartbeatMsMax) signs.push('frames-untaken');
+    if (this.#outputMissing) signs.push('output-missing');
     if (this.#linkDown) signs.push('link-down');
     if (this.#owedMs !== null && nowMs - this.#owedMs >= heartbeatMsMax) signs.push('checkpoint-late');
     return [...signs, ...this.#failing];

@@ -43,6 +43,11 @@ export class Heartbeat {
     return this.#watched === null ? [] : this.#detector.signs(this.#clock.now());
   }
 
+  /** The secondary alone has sent something, for as long as the hold timer waits. */
+  outputIsMissing(): void {
+    this.#detector.outputIsMissing();
+  }
+
   #look(): void {
     const { protection, coordinator, nics, primary } = this.#pair;
     // Without a survivor nobody is helped.

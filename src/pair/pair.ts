@@ -270,6 +270,7 @@ export class Pair {
 
   #diverged(divergence: Divergence, frames: () => DivergenceFrame[], clients: ClientFrames | null): void {
     this.history.lastDivergence = divergence;
+    if (divergence.reason === 'secondary-only') this.#heartbeat.outputIsMissing();
     const explained = this.evidence.record(divergence, frames, clients);
     if (this.coordinator.plan.mode === 'compare') this.#narrator.diverged(divergence, explained?.summary);
     this.coordinator.request(CAUSE_OF_DIVERGENCE[divergence.reason] ?? 'divergence');

@@ -11,12 +11,14 @@ function watch(
     untaken: (ms: number) => number;
     linkUp?: (ms: number) => boolean;
     owesWord?: (ms: number) => boolean;
+    outputMissingAtMs?: number;
   },
   stepMs = 50,
 ): number | null {
   const detector = new Detector(LIMITS);
   for (let ms = 0; ms <= msMax; ms += stepMs) {
     detector.look(ms, vm.untaken(ms), vm.linkUp?.(ms) ?? true, vm.owesWord?.(ms));
+    if (ms === vm.outputMissingAtMs) detector.outputIsMissing();
     if (detector.mayAsk(ms) && vm.answers(ms)) detector.answered(true);
     else if (vm.answers(ms)) detector.answered(true);
     if (detector.isLost(ms)) return ms;
@@ -66,6 +68,16 @@ describe('signs of a lost VM', () => {
 
   it('a checkpoint that lasts while the monitor answers is no loss', () => {
     expect(watch(20_000, { answers: () => true, untaken: () => 0, owesWord: (ms) => ms > 100 })).toBeNull();
+  });
+
+  it('a frozen VM whose clients only wait is lost when the other has answered them', () => {
+    const lost = watch(2000, { answers: (ms) => ms < 100, untaken: () => 0, outputMissingAtMs: 300 });
+    expect(lost).toBeLessThan(600);
+  });
+
+  it('output that is missing says nothing once the monitor has answered', () => {
+    const answers = (ms: number): boolean => ms < 400 || ms > 2400;
+    expect(watch(20_000, { answers, untaken: () => 0, outputMissingAtMs: 300 })).toBeNull();
   });
 
   it('words that are due now and then are no sign', () => {

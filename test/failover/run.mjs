@@ -2,11 +2,11 @@
  * The failover matrix on two real QEMU VMs.
  *
  *   node test/failover/run.mjs [--short] [--cells FILTER] [--links stream|tap] [--minutes N] [--again]
- *                             [--random N [--seed S]] [--kills N] [--rounds N] [--json FILE]
+ *                             [--random N [--seed S] [--skip N]] [--kills N] [--rounds N] [--json FILE]
  *
  * FILTER is a part of cell names (VICTIM/TRAFFIC/MOMENT), several with commas. Results are appended to one JSON file, and
  * cells that are in it are not played again unless --again says so: a long matrix may take several runs.
- * --random: N cells drawn from all but *both*, by the seed that is printed.
+ * --random: N cells drawn from all but *both*, by the seed that is printed; --skip: those played already.
  * --kills: the primary N times in turn, with little traffic: the gap. --rounds: N failovers to and fro, each protected
  * again, with the same connections all along.
  * Exit code 0: every cell played was met, or the laboratory cannot be had here; 1: a miss; 2: wrong usage.
@@ -41,6 +41,7 @@ function readOptions() {
       again: { type: 'boolean', default: false },
       random: { type: 'string' },
       seed: { type: 'string' },
+      skip: { type: 'string', default: '0' },
       kills: { type: 'string' },
       rounds: { type: 'string' },
       json: { type: 'string', default: path.join(CHECKOUT, 'test-output/failover.json') },
@@ -63,8 +64,11 @@ function randomCells(count, seed) {
   return Array.from({ length: count }, () => cells[Math.floor(next() * cells.length)]);
 }
 
-function wantedCells({ short, cells, again, random, seed, kills, links }, results) {
-  if (random) return randomCells(Number(random), seed ? Number(seed) : Math.floor(Math.random() * 2 ** 31));
+function wantedCells({ short, cells, again, random, seed, skip, kills, links }, results) {
+  if (random) {
+    const drawn = randomCells(Number(random), seed ? Number(seed) : Math.floor(Math.random() * 2 ** 31));
+    return drawn.slice(Number(skip));
+  }
   if (kills) return Array.from({ length: Number(kills) }, () => LIGHT_KILL);
   const all = allCells();
   const names = short ? SHORT_CELLS : all.map(nameOf);

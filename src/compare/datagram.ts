@@ -9,6 +9,7 @@ import { fragmentId, fragmentOffset, hasMoreFragments } from '../wire/fragment.j
 import { differenceOf, type FrameBytes } from '../wire/frame-memory.js';
 import { FrameKind, FrameView } from '../wire/frame-view.js';
 import { parseQuoted } from '../wire/quoted.js';
+import { GsoType, vnetGsoBytes, vnetGsoType } from '../wire/vnet-header.js';
 import { FrameMark, NONE } from './hold-store.js';
 import { excerpt, firstDifference, type Ledger } from './ledger.js';
 import { type Datagram, Reassembly } from './reassembly.js';
@@ -212,6 +213,7 @@ export class DatagramComparator {
     this.#tag = 0;
     this.#from = view.payload;
     this.#to = view.payload + view.payloadBytes;
+    if (view.kind === FrameKind.UDP) this.#tag = datagramBytes(view);
     if (view.icmpType >= 0) {
       this.#tag = (view.icmpType << 8) | view.icmpCode;
       this.#from = view.l4 + 4;
@@ -221,4 +223,11 @@ export class DatagramComparator {
       }
     }
   }
+}
+
+/** How long each datagram of a super-frame is that holds many (USO): two that differ in this are not the same. Else 0. */
+function datagramBytes(view: FrameView): number {
+  if (view.vnetHeaderBytes === 0) return 0;
+  const header = view.start - view.vnetHeaderBytes;
+  return vnetGsoType(view.bytes, header) === GsoType.UDP_L4 ? vnetGsoBytes(view.bytes, header) : 0;
 }

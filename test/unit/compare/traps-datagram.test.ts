@@ -288,6 +288,77 @@ describe('T16: fragments', () => {
   });
 });
 
+describe('T18: datagrams in other frames on each side', () => {
+  /** Many datagrams of `gsoBytes` in one frame. */
+  const superFrame = (text: string, gsoBytes: number): Buffer =>
+    buildUdp({
+      ...V4,
+      sourcePort: 53,
+      destinationPort: 9,
+      payload: Buffer.from(text),
+      checksum: 'partial',
+      vnet: { gsoType: 5, gsoBytes },
+    });
+  const single = (text: string): Buffer =>
+    buildUdp({ ...V4, sourcePort: 53, destinationPort: 9, payload: Buffer.from(text), vnet: {} });
+  const withVnet = (): Harness => {
+    const harness = new Harness();
+    harness.vnetHeaderBytes = 10;
+    return harness;
+  };
+
+  it('USO: the same super-frame of both matches', () => {
+    const harness = withVnet();
+    harness.primary(superFrame('aaaabbbb', 4));
+    harness.secondary(superFrame('aaaabbbb', 4));
+    expect(harness.reasons).toEqual(['matched']);
+  });
+
+  it.each([
+    ['the same bytes cut into other datagrams', [superFrame('aaaabbbb', 4)], [superFrame('aaaabbbb', 8)]],
+    ['a super-frame against one datagram', [superFrame('aaaabbbb', 4)], [single('aaaabbbb')]],
+    ['a super-frame against its datagrams', [superFrame('aaaabbbb', 4)], [single('aaaa'), single('bbbb')]],
+    ['datagrams against their super-frame', [single('aaaa'), single('bbbb')], [superFrame('aaaabbbb', 4)]],
+  ])('USO: %s waits for a checkpoint, and asks for one', (_name, own, others) => {
+    const harness = withVnet();
+    for (const frame of own) harness.primary(frame);
+    for (const frame of others) harness.secondary(frame);
+    harness.pass(1100);
+    expect(harness.released).toHaveLength(0);
+    expect(harness.divergences).toHaveLength(1);
+    harness.commit();
+    expect(harness.released.map(({ bytes }) => bytes.toString('hex'))).toEqual(
+      own.map((frame) => frame.toString('hex')),
+    );
+    expect(harness.comparator.heldFrames + harness.comparator.keptFrames).toBe(0);
+  });
+
+  it.each([
+    ['whole', 'in fragments'],
+    ['in fragments', 'whole'],
+  ])('a datagram %s and of the secondary %s waits for a checkpoint, and asks for one', (ownForm) => {
+    const harness = new Harness();
+    const whole = udp('a datagram of 27 bytes data');
+    const l4 = whole.subarray(34);
+    const pieces = [
+      buildIp({ ...V4, id: 5, fragment: { offset: 0, more: true } }, 17, l4.subarray(0, 24)),
+      buildIp({ ...V4, id: 5, fragment: { offset: 24, more: false } }, 17, l4.subarray(24)),
+    ];
+    const [own, others] = ownForm === 'whole' ? [[whole], pieces] : [pieces, [whole]];
+    for (const frame of own) harness.primary(frame);
+    for (const frame of others) harness.secondary(frame);
+    harness.pass(1100);
+    expect(harness.released).toHaveLength(0);
+    expect(harness.divergences.map(({ reason }) => reason).sort()).toEqual([
+      'primary-only',
+      'secondary-only',
+    ]);
+    harness.commit();
+    expect(harness.reasons).toEqual(own.map(() => 'committed'));
+    expect(harness.comparator.heldFrames + harness.comparator.keptFrames).toBe(0);
+  });
+});
+
 describe('T20, T21: IPv6 and VLAN', () => {
   it('a flow in one VLAN is not that of another', () => {
     const harness = new Harness();

@@ -311,45 +311,6 @@ describe('T5: initial sequence numbers', () => {
   });
 });
 
-describe('T11: options of the SYN', () => {
-  const cases = {
-    mss: { mss: 1400 },
-    'window scale': { windowScale: 8 },
-    'SACK permitted': { sackPermitted: false },
-  };
-  for (const [name, options] of Object.entries(cases)) {
-    it(`a different ${name} is a divergence`, () => {
-      const harness = new Harness();
-      harness.primary(new Guest(1).synAck());
-      harness.secondary(new Guest(2).synAck(options));
-      expect(harness.divergences.map((divergence) => divergence.reason)).toEqual(['syn-options']);
-      expect(harness.released).toHaveLength(0);
-    });
-  }
-
-  it('timestamps on one side only are a divergence', () => {
-    const harness = new Harness();
-    const p = new Guest(1);
-    harness.primary(p.frame({ flags: SYN | ACK, options: { mss: 1460, timestamp: { value: 1, echo: 2 } } }));
-    harness.secondary(new Guest(2).frame({ flags: SYN | ACK, options: { mss: 1460 } }));
-    expect(harness.divergences.map((divergence) => divergence.reason)).toEqual(['syn-options']);
-  });
-
-  it('a signed segment is never rewritten: it waits instead', () => {
-    const harness = new Harness();
-    const p = new Guest(1);
-    const s = new Guest(2);
-    const options = { md5: Buffer.alloc(16, 1) };
-    harness.primary(p.frame({ flags: SYN | ACK, options }));
-    harness.secondary(s.frame({ flags: SYN | ACK, options }));
-    harness.take();
-    harness.secondary(s.frame({ at: 1, data: HELLO, ack: 1, options }));
-    expect(harness.primary(p.frame({ at: 1, data: HELLO, ack: 101, options }))).toBe(Verdict.HOLD);
-    harness.secondary(s.frame({ at: 12, ack: 101, options }));
-    expect((harness.take()[0]!.view.ack - p.clientIsn) | 0).toBe(101);
-  });
-});
-
 describe('T12: streams, not packets', () => {
   it('counts FIN as a position, with or without data', () => {
     const harness = new Harness();

@@ -3,7 +3,10 @@ import { describe, expect, it } from 'vitest';
 import { buildArp, buildIcmp, buildIp, buildTcp, buildUdp, type TcpFields } from '../../../src/wire/build.js';
 import { FrameView, TcpFlag } from '../../../src/wire/frame-view.js';
 import { parseFrame } from '../../../src/wire/parse.js';
+import { anyFrame } from '../wire/arbitraries.js';
 import { Rig } from './rig.js';
+
+const seatsInTurn = ['client', 'primary', 'secondary'] as const;
 
 const GUEST_MAC = '52:54:00:77:00:10';
 const CLIENT_MAC = '02:00:00:00:00:01';
@@ -372,5 +375,62 @@ describe('hostile and mistaken input', () => {
     expect(released).toBeLessThanOrEqual(sent);
     // what is shorter than an Ethernet header is counted, on either VM's side
     expect(refused).toBeGreaterThanOrEqual(2 * 2 * heads.length);
+  });
+
+  it('takes any frame of every kind and of any length, at every time of a pair, and never throws', async () => {
+    const frame = fc
+      .record({
+        head: anyFrame,
+        bytes: fc.oneof(
+          fc.constant(-1),
+          fc.nat(200),
+          fc.nat(65_550),
+          fc.constantFrom(65_535, 65_549, 65_550),
+        ),
+        edits: fc.array(fc.tuple(fc.nat(120), fc.nat(255)), { maxLength: 4 }),
+        isHonest: fc.boolean(),
+      })
+      .map(({ head, bytes, edits, isHonest }) => {
+        const whole = bytes === -1 ? Buffer.from(head) : Buffer.alloc(bytes, 0x45);
+        if (bytes !== -1) head.copy(whole);
+        for (const [at, value] of edits) if (at < whole.length) whole[at] = value;
+        // an IPv4 packet that fills the frame
+        if (isHonest && whole.length > 34 && whole.readUInt16BE(12) === 0x0800) {
+          whole.writeUInt16BE(Math.min(whole.length - 14, 0xffff), 16);
+        }
+        return whole;
+      });
+    const seat = fc.constantFrom('client' as const, 'primary' as const, 'secondary' as const);
+    const frames = fc.array(fc.tuple(seat, frame), { maxLength: 8 });
+    await fc.assert(
+      fc.asyncProperty(fc.array(frames, { minLength: 5, maxLength: 5 }), async (phases) => {
+        const rig = await new Rig().open();
+        const { plane } = rig;
+        const say = (phase: number): void => {
+          for (const [from, bytes] of phases[phase]!) {
+            rig.from(from, bytes);
+            // what was said before is said again, by whoever and of connections that are known
+            rig.from(seatsInTurn[(phase + bytes.length) % 3]!, bytes);
+          }
+          rig.clock.advance(40);
+        };
+        say(0);
+        await rig.checkpoint();
+        say(1);
+        await plane.closeGate();
+        say(2);
+        await plane.secondaryStopped();
+        await plane.primaryStopped();
+        await plane.commit();
+        await plane.openGate();
+        say(3);
+        plane.promoteSecondary();
+        plane.releaseSurvivor();
+        say(4);
+        const { comparator } = plane;
+        expect(comparator.heldFrames + comparator.keptFrames + plane.gate.frames).toBe(0);
+      }),
+      { numRuns: 150 },
+    );
   });
 });

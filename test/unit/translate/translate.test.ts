@@ -299,6 +299,13 @@ describe('translation', () => {
       expect(view.bytes.equals(cut)).toBe(true);
     }
     expect(flows.state.fragmentsUntouched).toBe(2);
+    // too short to be a fragment that is not the last
+    for (const l4Bytes of [0, 3, 7]) {
+      const cut = firstFragment(segment, 'v4', l4Bytes);
+      const view = viewOf(Buffer.from(cut));
+      fromPrimary(view, flows, flow);
+      expect(view.bytes.equals(cut)).toBe(true);
+    }
     const later = buildIp(
       { source: GUEST.v4, destination: CLIENT.v4, fragment: { offset: 64, more: false } },
       6,

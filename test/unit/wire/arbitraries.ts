@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import {
   buildArp,
   buildEcho,
+  buildEthernet,
   buildGratuitousArp,
   buildIcmp,
   buildIp,
@@ -90,10 +91,19 @@ export const anyFrame: fc.Arbitrary<Buffer> = fc.oneof(
     .tuple(ipFields, fc.integer({ min: 0, max: 255 }), payload)
     .map(([ip, protocol, bytes]) => buildIp(ip, protocol, bytes)),
   fc
-    .tuple(ipFields, payload, fc.nat(8000), fc.boolean())
-    .map(([ip, bytes, offset, more]) =>
-      buildIp({ ...ip, fragment: { offset: offset * 8, more } }, 17, bytes),
+    .tuple(
+      ipFields,
+      payload,
+      fc.oneof(fc.constant(0), fc.nat(8000)),
+      fc.boolean(),
+      fc.constantFrom(1, 6, 17, 58),
+    )
+    .map(([ip, bytes, offset, more, protocol]) =>
+      buildIp({ ...ip, fragment: { offset: offset * 8, more } }, protocol, bytes),
     ),
+  fc
+    .tuple(ipFields, fc.integer({ min: 0x0600, max: 0xffff }), payload)
+    .map(([ip, etherType, bytes]) => buildEthernet(ip, etherType, bytes)),
   fc.constant(buildGratuitousArp(mac, '10.0.0.2', 'request', 7)),
   fc.constant(buildArp({ operation: 1, senderMac: mac, senderIp: '10.0.0.2', targetIp: '10.0.0.1' })),
   fc.constant(buildRarp(mac)),

@@ -4,7 +4,7 @@ import { flowText } from '../../../src/wire/addresses.js';
 import { buildTcp } from '../../../src/wire/build.js';
 import { verifyL4Checksum, writeL4Checksum } from '../../../src/wire/checksum.js';
 import { FLOW_KEY_WORDS, hashFlow, writeFlowKey } from '../../../src/wire/flow-key.js';
-import { fragmentId, fragmentOffset } from '../../../src/wire/fragment.js';
+import { fragmentId, fragmentOffset, parseTcpFragment } from '../../../src/wire/fragment.js';
 import { FrameKind, FrameView } from '../../../src/wire/frame-view.js';
 import { parseFrame } from '../../../src/wire/parse.js';
 import { parseQuoted } from '../../../src/wire/quoted.js';
@@ -39,10 +39,13 @@ function exercise(frame: Uint8Array, vnetHeader: Uint8Array): void {
     parseFrame(bytes, MARGIN, frame.length, vnetHeaderBytes, view);
     assertInside(view);
     if (parseQuoted(view, quoted)) assertInside(quoted);
+    const segment = new FrameView();
+    if (parseTcpFragment(view, segment)) assertInside(segment);
     writeFlowKey(view, true, key, 0);
     const outcome = [
       ...numbers(view),
       ...numbers(quoted),
+      ...numbers(segment),
       ...key,
       hashFlow(view, false, 1),
       flowText(view, false),

@@ -1,5 +1,5 @@
 /** The flags that change the configuration, and the configuration they give together with file and environment. */
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { ruleChecks } from '../compare/rule-checks.js';
 import type { ConfigCheck, ConfigProblem } from '../config/checks.js';
@@ -99,6 +99,19 @@ export function configOf(
 export function configFileOf(options: ConfigOptions, env: NodeJS.ProcessEnv): string | undefined {
   const named = options.config ?? env.COLO_PROXY_CONFIG;
   return named ?? (existsSync(DEFAULT_CONFIG_FILE) ? DEFAULT_CONFIG_FILE : undefined);
+}
+
+/**
+ * A running proxy reads its configuration more than once: when it begins anew without root's privileges, at a reload, at
+ * a hot restart. Throws COLO_ERR_CONFIG for a pipe, which would be empty then.
+ */
+export function refusePipe(file: string | undefined): void {
+  const kind = file === undefined ? undefined : statSync(file, { throwIfNoEntry: false });
+  if (!kind?.isFIFO() && !kind?.isSocket()) return;
+  throw new ColoError(
+    'COLO_ERR_CONFIG',
+    `${file}: a pipe can be read once, and run reads it again: use a file`,
+  );
 }
 
 /** `--set` first: a flag with a name of its own says it more plainly. */

@@ -2,7 +2,13 @@
 import { Command, CommanderError, Option } from 'commander';
 import type { Config } from '../config/derive.js';
 import { addColoCompareCommand } from './colo-compare-command.js';
-import { addConfigOptions, type ConfigOptions, configFileOf, configOf } from './config-options.js';
+import {
+  addConfigOptions,
+  type ConfigOptions,
+  configFileOf,
+  configOf,
+  refusePipe,
+} from './config-options.js';
 import { addFailoverCommands } from './failover-commands.js';
 import { addOperatorCommands } from './operator-commands.js';
 import { productVersion } from './version.js';
@@ -42,12 +48,13 @@ export function buildProgram(io: Io, setExitCode: (code: number) => void): Comma
     .description('protect a pair until SIGTERM or SIGINT (the default)')
     .option('--watch-config', 'reload when the configuration file changes; SIGHUP reloads in any case')
     .action(async (options: ConfigOptions & { watchConfig?: boolean }) => {
+      const file = configFileOf(options, io.env);
+      refusePipe(file);
       const load = (): Config => configOf(options, io.env);
       const config = load();
       if (!runsPrograms(config)) await confined(io);
       const { run } = await import('./run.js');
-      const watchFile = options.watchConfig ? configFileOf(options, io.env) : undefined;
-      setExitCode(await run(config, { load, watchFile }));
+      setExitCode(await run(config, { load, watchFile: options.watchConfig ? file : undefined }));
     });
 
   addConfigOptions(program.command('check'))

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
@@ -41,6 +42,29 @@ describe('usage', () => {
     expect(outcome.code).toBe(2);
     expect(outcome.out).toBe('');
   });
+});
+
+const LINKS = ['primary', 'secondary', 'client'].map((side) => `--${side} stream:unix:/nowhere/x`).join(' ');
+
+describe('a configuration that comes through a pipe', () => {
+  const piped = (words: string) =>
+    spawnSync(
+      'sh',
+      ['-c', `echo '{ name: web }' | timeout 15 '${process.execPath}' bin/colo-proxy.js ${words}`],
+      {
+        encoding: 'utf8',
+      },
+    );
+
+  it('is read by check', () => {
+    expect(piped(`check ${LINKS} --config /dev/stdin`).stdout).toMatch(/^name: web$/m);
+  });
+
+  it('is refused by run, which reads it again', () => {
+    const { status, stderr, stdout } = piped(`${LINKS} --config /dev/stdin`);
+    expect(stderr).toMatch(/^\/dev\/stdin: a pipe can be read once, .* \(COLO_ERR_CONFIG\)\n$/);
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
+  }, 30_000);
 });
 
 describe('check', () => {

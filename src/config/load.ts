@@ -106,7 +106,9 @@ function* overrides(input: ConfigInput, problems: string[]): Generator<Override>
     if (!variable.startsWith('COLO_PROXY_') || OWN_VARIABLES.has(variable) || text === undefined) continue;
     const key = keyOfVariable.get(variable);
     if (key === undefined) {
-      problems.push(`${variable}: unknown variable${didYouMean(nearest(variable, keyOfVariable.keys()))}`);
+      problems.push(
+        `${shown(variable)}: unknown variable${didYouMean(nearest(variable, keyOfVariable.keys()))}`,
+      );
       continue;
     }
     yield { path: key.path, value: valueFromText(key, text), origin: variable };

@@ -22,6 +22,81 @@ const COMMIT = 5;
 const ENDING = 6;
 const ACTIONS = 7;
 
+/** The same datagram, or one that another VM might say: a byte differs, or the checksum, or it is shorter. */
+function changed(content, random) {
+  const other = Buffer.from(content);
+  switch (random() % 4) {
+    case 0:
+      other[random() % other.length] ^= 1 + (random() % 255);
+      return other;
+    case 1:
+      return other.subarray(0, other.length - (random() % 8));
+    case 2: // UDP's checksum is each VM's own affair
+      other.writeUInt16BE(random() & 0xffff, 6);
+      return other;
+    default:
+      return other;
+  }
+}
+
+/** Cuts a datagram into two pieces or more, in any order; perhaps one is missing, comes again, or lies. */
+function piecesOf(content, random) {
+  const pieces = [];
+  for (let offset = 0; offset < content.length; ) {
+    const room = pieces.length === 0 ? content.length - 8 : content.length - offset;
+    const bytes = Math.min(room - (pieces.length === 0 ? room % 8 : 0), 8 * (1 + (random() % 64)));
+    const isLast = offset + bytes === content.length;
+    pieces.push({ offset, more: !isLast, payload: content.subarray(offset, offset + bytes) });
+    offset += bytes;
+  }
+  for (let at = pieces.length - 1; at > 0; at--) {
+    const with_ = random() % (random() % 2 === 0 ? at + 1 : 1 << 30);
+    if (with_ < at) [pieces[at], pieces[with_]] = [pieces[with_], pieces[at]];
+  }
+  const one = random() % pieces.length;
+  const piece = pieces[one];
+  const beyond = (content.length + 15) & ~7;
+  const isInstead = random() % 2;
+  const odd = [
+    { ...piece },
+    { ...piece, payload: Buffer.from(piece.payload).fill(0xee) },
+    { ...piece, offset: piece.offset + 8, more: true }, // over the edge of the next one
+    { ...piece, offset: beyond, more: false }, // a second end
+    { ...piece, offset: beyond, more: true },
+  ];
+  const mischief = random() % (2 * odd.length);
+  if (mischief < odd.length) pieces.splice(one, isInstead, odd[mischief]);
+  else if (mischief === odd.length) pieces.splice(one, 1);
+  return pieces;
+}
+
+/**
+ * RFC 791 and RFC 5722 in the plainest way: the content of the datagram, once whole (UDP's checksum, which a VM may leave
+ * out, as 0), else null; and of how many pieces it was made.
+ */
+function modelOf(pieces) {
+  const taken = [];
+  for (const [index, { offset, more, payload }] of pieces.entries()) {
+    const end = offset + payload.length;
+    const isAgain = taken.some(
+      (one) => one.offset === offset && one.payload.equals(payload) && one.more === more,
+    );
+    taken.push({ offset, more, payload, end });
+    if (!isAgain && taken.slice(0, -1).some((one) => offset < one.end && one.offset < end)) break;
+    const ends = new Set(taken.filter((one) => !one.more).map((one) => one.end));
+    const far = Math.max(...taken.map((one) => one.end));
+    if (ends.size > 1 || (ends.size === 1 && !ends.has(far))) break;
+    const parts = [...new Map(taken.map((one) => [one.offset, one])).values()];
+    const bytes = parts.reduce((sum, one) => sum + one.payload.length, 0);
+    if (ends.size === 0 || bytes !== far) continue;
+    const whole = Buffer.alloc(far);
+    for (const one of parts) one.payload.copy(whole, one.offset);
+    whole.fill(0, 6, 8);
+    return { whole, pieces: index + 1 };
+  }
+  return { whole: null, pieces: 0 };
+}
+
 export async function make(load) {
   const { parseFrame } = await load('wire/parse.js');
   const { FrameView } = await load('wire/frame-view.js');
@@ -143,6 +218,49 @@ export async function make(load) {
     run: play,
   };
 
+  /** What leaves before a commit is the datagram that the model, too, finds whole and equal on both sides. */
+  const playDatagram = (bytes, random) => {
+    const content = Buffer.alloc(24 + (bytes.length % 1500), 1);
+    bytes.copy(content);
+    const where = random() % 2 === 0 ? ends : ends6;
+    const cut = piecesOf(content, random);
+    const cuts = [cut, random() % 3 === 0 ? cut : piecesOf(changed(content, random), random)];
+    const sides = cuts.map((pieces, side) => {
+      return pieces.map((piece) => {
+        const { offset, more, payload } = piece;
+        return {
+          ...piece,
+          frame: build.buildIp({ ...where, id: 7 + side, fragment: { offset, more } }, 17, payload),
+        };
+      });
+    });
+    const [primary, secondary] = sides.map(modelOf);
+    const matched = primary.whole?.equals(secondary.whole ?? Buffer.alloc(0)) ? primary.pieces : 0;
+
+    const left = [];
+    const sink = {
+      release: (buffer, offset, length) => left.push(Buffer.from(buffer.subarray(offset, offset + length))),
+      diverged: () => undefined,
+    };
+    const flows = new FlowTable({ flowsMax: LIMITS.flowsMax, seed: 1 });
+    const comparator = new Comparator(flows, LIMITS, sink);
+    const came = sides[0].map(({ frame }) => frame);
+    const waiting = sides.map((pieces) => pieces.map(({ frame }) => Buffer.from(frame)));
+    while (waiting.some((frames) => frames.length > 0)) {
+      const side = waiting[0].length === 0 || (waiting[1].length > 0 && random() % 2 === 0) ? 1 : 0;
+      const frame = waiting[side].shift();
+      parseFrame(frame, 0, frame.length, 0, view);
+      comparator[side === 0 ? 'primary' : 'secondary'](view, flows.findOrAdd(view, false, 0), 0);
+    }
+    must(left.length === matched, () => `${left.length} pieces left, ${matched} belong to equal datagrams`);
+    comparator.commit(0);
+    must(left.length === came.length, () => `${left.length} pieces left after a commit, ${came.length} came`);
+    must(
+      left.every((frame, index) => frame.equals(came[index])),
+      'pieces leave changed or in another order',
+    );
+  };
+
   const ends = { source: '10.0.0.1', destination: '10.0.0.2', id: 7 };
   const ends6 = { source: 'fd00::1', destination: 'fd00::2', id: 7 };
   const pieces = (where, sizes) => {
@@ -172,7 +290,11 @@ export async function make(load) {
         step(COMMIT, Buffer.alloc(0)),
       ]),
     ]),
-    run: play,
+    /** As any frames; and, as the content of a datagram, cut by each VM in its own way. */
+    run(bytes, random) {
+      play(bytes);
+      playDatagram(bytes, random);
+    },
   };
 
   const SOURCES = ['client', 'primary', 'secondary', 'watched', 'released', 'event'];

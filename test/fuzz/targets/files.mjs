@@ -3,6 +3,8 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import { parse as parseYaml } from 'yaml';
 import { captureFiles, cut, hostileJson, must, refusalOf } from './kit.mjs';
 
 const EXAMPLE = new URL('../../../examples/colo-proxy.yaml', import.meta.url);
@@ -27,17 +29,96 @@ async function configs({ load, ColoError, folder }) {
   const { CONFIG_KEYS } = await load('config/keys.js');
   const { compileRules } = await load('compare/rules.js');
   const file = join(folder, 'config.yaml');
+  const again = join(folder, 'again.yaml');
+  /** The accepted configuration, or undefined. */
   const accept = (input) => {
+    let config;
     const refusal = refusalOf(() => {
-      const config = loadConfig(input);
+      config = loadConfig(input);
       compileRules(config.rules);
-      // what is accepted has every number in its place
-      must(
-        config.compare.heldBytesPerFlowMax <= config.compare.heldBytesMax,
-        'contradicting limits were accepted',
-      );
     }, ColoError);
-    must(refusal === undefined || refusal.code === 'COLO_ERR_CONFIG', () => `refused with ${refusal.code}`);
+    if (refusal !== undefined) {
+      must(refusal.code === 'COLO_ERR_CONFIG', () => `refused with ${refusal.code}`);
+      for (const line of refusal.message.split('\n')) mustTellWhere(line, input);
+      return undefined;
+    }
+    inTheirRanges(config);
+    // what was understood, written down, is understood as the same
+    writeFileSync(again, JSON.stringify(config));
+    must(
+      isDeepStrictEqual(loadConfig({ file: again }), config),
+      'what was accepted is read as something else',
+    );
+    return config;
+  };
+  /** Every refusal begins with its place: in the file, a variable, a flag, or the key itself. */
+  const mustTellWhere = (line, input) => {
+    if (/^and \d+ more$/.test(line)) return;
+    const isTold =
+      input.file === undefined
+        ? /^(?:[\w.-]|"(?:\\.|[^"\\])*")+: ./.test(line)
+        : line.startsWith(`${input.file}:`);
+    must(isTold, () => `a refusal that tells no place: ${JSON.stringify(line)}`);
+    const place = /^(\d+):(\d+): /.exec(line.slice(input.file?.length + 1));
+    if (place === null) return;
+    const lines = readFileSync(input.file, 'utf8').split('\n');
+    const [, row, column] = place.map(Number);
+    must(row <= lines.length && column <= lines[row - 1].length + 1, () => `no such place: ${line}`);
+  };
+  const inTheirRanges = (config) => {
+    for (const { path, kind, min, max, choices } of CONFIG_KEYS) {
+      const value = path.split('.').reduce((group, name) => group?.[name], config);
+      if (value === undefined) continue;
+      const isRight =
+        kind === 'number'
+          ? Number.isSafeInteger(value) && value >= (min ?? value) && value <= (max ?? value)
+          : kind === 'choice'
+            ? choices.includes(value)
+            : ['text', 'account'].includes(kind) || typeof value === kind;
+      must(isRight, () => `${path} was accepted as ${JSON.stringify(value)}`);
+    }
+    const { compare, links, qmp, failover } = config;
+    must(
+      compare.holdMsMin <= compare.holdMsMax &&
+        compare.heldBytesPerFlowMax <= compare.heldBytesMax &&
+        links.reconnectMsMin <= links.reconnectMsMax &&
+        qmp.reconnectMsMin <= qmp.reconnectMsMax &&
+        2 * failover.arbiter.marginMs < failover.arbiter.leaseMs,
+      'contradicting limits were accepted',
+    );
+  };
+  /** What the file says, as YAML alone reads it, is what the configuration says. */
+  const asWritten = (config, text) => {
+    const data = parseYaml(text, { maxAliasCount: 100 });
+    for (const { path } of CONFIG_KEYS) {
+      const [said, is] = [data, config].map((root) =>
+        path.split('.').reduce((group, name) => group?.[name], root),
+      );
+      if (said === undefined || said === null) continue;
+      must(
+        isDeepStrictEqual(said, is),
+        () => `${path}: ${JSON.stringify(said)} was read as ${JSON.stringify(is)}`,
+      );
+    }
+  };
+  const links = ['primary', 'secondary', 'client'].map((side) => {
+    return { flag: '--set', path: `${side}.link`, value: `packet:${side}` };
+  });
+  const numbers = CONFIG_KEYS.filter(({ kind }) => kind === 'number');
+  /** What is beyond its range is refused; what is accepted is what was asked for. */
+  const acceptBounds = (random) => {
+    const asked = Array.from({ length: 1 + (random() % 3) }, () => {
+      const { path, min, max } = numbers[random() % numbers.length];
+      const value = [min, max][random() % 2] + [-1, 0, 0, 0, 1][random() % 5];
+      return { flag: '--set', path, value, isBeyond: value < min || value > max };
+    });
+    const config = accept({ env: {}, flags: [...links, ...asked] });
+    if (config === undefined) return;
+    const said = new Map(asked.map((one) => [one.path, one]));
+    for (const { path, value, isBeyond } of said.values()) {
+      const is = path.split('.').reduce((group, name) => group[name], config);
+      must(!isBeyond && is === value, () => `${path}: ${value} was accepted as ${is}`);
+    }
   };
   const example = readFileSync(EXAMPLE);
   const small = 'primary:\n  link: packet:a\nsecondary:\n  link: packet:b\nclient:\n  link: packet:c\n';
@@ -70,7 +151,8 @@ async function configs({ load, ColoError, folder }) {
       ].map((text) => Buffer.from(text)),
       run(bytes) {
         writeFileSync(file, bytes);
-        accept({ file, env: {}, flags: [] });
+        const config = accept({ file, env: {}, flags: [] });
+        if (config !== undefined) asWritten(config, readFileSync(file, 'utf8'));
       },
     },
     values: {
@@ -89,8 +171,8 @@ async function configs({ load, ColoError, folder }) {
         '0x10',
         '\n',
       ].map((text) => Buffer.from(text)),
-      /** Lines of NAME=value, once as the environment and once as flags. */
-      run(bytes) {
+      /** Lines of NAME=value, once as the environment and once as flags; and numbers at the ends of their ranges. */
+      run(bytes, random) {
         const pairs = bytes
           .toString('utf8')
           .split('\n')
@@ -105,6 +187,7 @@ async function configs({ load, ColoError, folder }) {
           })),
         );
         accept({ env: {}, flags });
+        acceptBounds(random);
       },
     },
   };

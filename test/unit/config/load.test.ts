@@ -190,6 +190,11 @@ describe('refusals', () => {
     expect(problems({ file: written(`${LINKS}${text.trimStart()}\n`) })).toContain(expected);
   });
 
+  it('shows a variable’s name as a terminal may see it', () => {
+    const [problem] = problems({ env: { 'COLO_PROXY_\u001b[2J': '1' } });
+    expect(problem).toContain('"COLO_PROXY_\\u001b[2J": unknown variable');
+  });
+
   it('lists everything at once', () => {
     const found = problems({
       file: written('name: 1\ngate: {framesMax: x, bytesMax: y}\n'),

@@ -44,7 +44,9 @@ describe('usage', () => {
   });
 });
 
-const LINKS = ['primary', 'secondary', 'client'].map((side) => `--${side} stream:unix:/nowhere/x`).join(' ');
+const LINKS = ['primary', 'secondary', 'client']
+  .map((side) => `--${side} stream:unix:/nowhere/${side}`)
+  .join(' ');
 
 describe('a configuration that comes through a pipe', () => {
   const piped = (words: string) =>

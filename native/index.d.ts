@@ -212,6 +212,12 @@ export interface NetlinkPort extends Port {
   receive(buffer: Uint8Array): number;
 }
 
+/**
+ * Of this thread's event loop: for so many microseconds after a port had something to be read, the loop asks for events
+ * without sleeping. 0, as at first: it sleeps at once.
+ */
+export function setBusyPoll(us: number): void;
+
 export interface NetlinkOptions {
   /** Default 'route'. */
   protocol?: 'route' | 'netfilter' | 'generic';

@@ -31,6 +31,7 @@ export const openPacketSocket = exported('openPacketSocket');
 export const adoptTap = exported('adoptTap');
 export const adoptPacketSocket = exported('adoptPacketSocket');
 export const adoptStream = exported('adoptStream');
+export const setBusyPoll = exported('setBusyPoll');
 export const openNetlink = exported('openNetlink');
 export const firstDifference = exported('firstDifference');
 export const sum16 = exported('sum16');

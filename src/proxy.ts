@@ -27,7 +27,7 @@ import type { PairStatus } from './pair/status.js';
 import { type TopFlow, topFlows } from './pair/top-flows.js';
 import { dialectChoice } from './protocol/dialects.js';
 import { groupId, userId } from './system/accounts.js';
-import { BusyPoll } from './system/busy-poll.js';
+import { busyPoll } from './system/busy-poll.js';
 import { type Address, parseAddress } from './system/channel.js';
 import { realClock } from './system/clock.js';
 import type { Log } from './system/log.js';
@@ -90,6 +90,7 @@ export async function startProxy(config: Config, options: ProxyOptions): Promise
   const interfaces = interfaceMtus(config);
   for (const problem of mtuProblems(interfaces)) log.error({ code: 'COLO_ERR_MTU' }, problem);
   const mtuBytes = interfaces.find((one) => one.mtuBytes !== null)?.mtuBytes ?? DEFAULT_MTU_BYTES;
+  busyPoll(config.links.busyPollUs);
   const linkOptions = linkOptionsOf(config, mtuBytes);
   const evidence = evidenceOf(config, log);
   const live = new LiveLimits(config);
@@ -274,12 +275,11 @@ function recorderOf(
 /** `mtuBytes`: of the first interface that exists (the client side's bridge, as a rule); the VMs' side follows it. */
 function linkOptionsOf(config: Config, mtuBytes: number): LinkOptions {
   const { group } = config.runtime;
-  const { busyPollUs, ...links } = config.links;
+  const { busyPollUs: _, ...links } = config.links;
   return {
     ...DEFAULT_LINK_OPTIONS,
     ...links,
     clock: realClock,
-    ...(busyPollUs > 0 && { busyPoll: new BusyPoll(busyPollUs, realClock.now) }),
     frameBytesMax: mtuBytes + FRAME_OVERHEAD_BYTES,
     socketMode: SOCKET_MODE,
     ...(group === undefined ? {} : { socketGroup: groupId(group) }),

@@ -15,6 +15,7 @@ NAPI_MODULE_INIT() {
       {"adoptTap", colo::AdoptTap},
       {"adoptPacketSocket", colo::AdoptPacketSocket},
       {"adoptStream", colo::AdoptStream},
+      {"setBusyPoll", colo::SetBusyPoll},
       {"openNetlink", colo::OpenNetlink},
       {"firstDifference", colo::FirstDifference},
       {"sum16", colo::Sum16},

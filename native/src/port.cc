@@ -4,6 +4,8 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "errors.h"
 
 namespace colo {
@@ -38,7 +40,21 @@ class Environment {
       delete environment;
       return false;
     }
-    return napi_add_async_cleanup_hook(env, Cleanup, environment, &environment->hook_) == napi_ok;
+    if (napi_add_async_cleanup_hook(env, Cleanup, environment, &environment->hook_) != napi_ok) return false;
+    uv_prepare_init(environment->loop, &environment->busy_poll_);
+    uv_unref(reinterpret_cast<uv_handle_t*>(&environment->busy_poll_));
+    environment->busy_poll_.data = environment;
+    environment->HandleOpened();
+    return true;
+  }
+
+  void SetBusyPoll(uint64_t for_ns) { busy_for_ns_ = for_ns; }
+
+  // Something was to be read: more may follow soon.
+  void Stir() {
+    if (busy_for_ns_ == 0 || ending_) return;
+    busy_until_ns_ = uv_hrtime() + busy_for_ns_;
+    uv_prepare_start(&busy_poll_, LookForEvents);
   }
 
   void Add(Port* port) {
@@ -69,8 +85,27 @@ class Environment {
     auto* environment = static_cast<Environment*>(data);
     environment->ending_ = true;
     for (Port* port = environment->ports_; port != nullptr; port = port->next_) port->Close();
+    uv_close(reinterpret_cast<uv_handle_t*>(&environment->busy_poll_),
+             [](uv_handle_t* handle) { static_cast<Environment*>(handle->data)->HandleClosed(); });
     napi_async_destroy(environment->env, environment->async_context);
     environment->MaybeFinish();
+  }
+
+  // Before libuv sleeps: asks without sleeping, until there are events of any kind or a timer is due.
+  static void LookForEvents(uv_prepare_t* handle) {
+    const auto* environment = static_cast<Environment*>(handle->data);
+    const uint64_t now_ns = uv_hrtime();
+    if (now_ns >= environment->busy_until_ns_) {
+      uv_prepare_stop(handle);
+      return;
+    }
+    const int timeout_ms = uv_backend_timeout(handle->loop);
+    uint64_t until_ns = environment->busy_until_ns_;
+    if (timeout_ms >= 0) until_ns = std::min(until_ns, now_ns + uint64_t{1000000} * timeout_ms);
+    struct pollfd events = {uv_backend_fd(handle->loop), POLLIN, 0};
+    while (uv_hrtime() < until_ns && poll(&events, 1, 0) == 0) continue;
+    // Timers are counted from here.
+    uv_update_time(handle->loop);
   }
 
   static void Released(napi_env, void* data, void*) {
@@ -93,6 +128,9 @@ class Environment {
 
   Port* ports_ = nullptr;
   size_t handles_ = 0;
+  uv_prepare_t busy_poll_;
+  uint64_t busy_for_ns_ = 0;
+  uint64_t busy_until_ns_ = 0;
   bool ending_ = false;
   bool released_ = false;
   napi_async_cleanup_hook_handle hook_ = nullptr;
@@ -258,6 +296,7 @@ void Port::OnReady(uv_poll_t* handle, int status, int events) {
     napi_delete_reference(env, callback);
   }
   if (port->on_readable_ != nullptr && (status < 0 || (events & UV_READABLE) != 0)) {
+    if (port->environment_ != nullptr) port->environment_->Stir();
     port->Invoke(port->on_readable_);
   }
   if (status < 0 && port->fd_ >= 0) {
@@ -270,6 +309,14 @@ void Port::OnReady(uv_poll_t* handle, int status, int events) {
       uv_poll_stop(&port->watch_->handle);
   }
   napi_close_handle_scope(env, scope);
+}
+
+napi_value SetBusyPoll(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  uint32_t for_us;
+  if (!call.GetCount(0, &for_us)) return nullptr;
+  Environment::Of(env)->SetBusyPoll(uint64_t{1000} * for_us);
+  return Undefined(env);
 }
 
 napi_value Port::Start(napi_env env, napi_callback_info info) {

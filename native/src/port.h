@@ -93,4 +93,7 @@ T* PortFrom(const Call& call) {
 // Once per environment, before anything else.
 bool InitializePorts(napi_env env);
 
+// setBusyPoll(us)
+napi_value SetBusyPoll(napi_env env, napi_callback_info info);
+
 }  // namespace colo

@@ -1,5 +1,4 @@
 import { type FramePort, SLOT_OVERHEAD_BYTES } from '../../native/index.js';
-import type { BusyPoll } from '../system/busy-poll.js';
 import type { Clock } from '../system/clock.js';
 import type { FrameBatch, LinkAbilities, LinkCounters, VnetHeaderBytes } from './link.js';
 import { OffloadStage } from './offload.js';
@@ -13,7 +12,7 @@ const STUCK_RETRY_MS = 1;
 /** Batches read before other links get their turn. */
 const BATCHES_PER_WAKE_MAX = 4;
 /** `drain` ends here even when frames never stop coming: more than any receive buffer or TAP queue holds. */
-export const DRAIN_FRAMES_MAX = 131_072;
+const DRAIN_FRAMES_MAX = 131_072;
 
 /** What the pump tells the link that owns it. */
 export interface PumpEvents {
@@ -34,7 +33,6 @@ export class FramePump {
   readonly #counters: LinkCounters;
   readonly #events: PumpEvents;
   readonly #clock: Clock;
-  readonly #busyPoll: BusyPoll | undefined;
   readonly #batch: ReceiveBatch;
   #port: FramePort | undefined;
   #reading = false;
@@ -50,7 +48,6 @@ export class FramePump {
     this.#counters = counters;
     this.#events = events;
     this.#clock = options.clock;
-    this.#busyPoll = options.busyPoll;
     this.#batch = new ReceiveBatch(
       SLOT_BYTES * options.batchFramesMax,
       options.batchFramesMax,
@@ -76,7 +73,8 @@ export class FramePump {
   }
 
   #start(port: FramePort): void {
-    port.start(() => this.read(BATCHES_PER_WAKE_MAX * this.#batch.offsets.length));
+    const perBatch = this.#batch.offsets.length;
+    port.start(() => this.#read(BATCHES_PER_WAKE_MAX * perBatch, perBatch));
   }
 
   /** Reads no more until `resume`; what arrives stays in the kernel. */
@@ -103,18 +101,22 @@ export class FramePump {
     this.#waitingToWrite = false;
   }
 
-  /** Reads until nothing is left or about `framesMax` have been read. Returns the number of frames. */
-  read(framesMax: number): number {
+  /** Reads until nothing is left. Returns the number of frames. */
+  drain(): number {
+    return this.#read(DRAIN_FRAMES_MAX, 1);
+  }
+
+  /** Reads until a batch has fewer than `framesMin` frames or about `framesMax` have been read. */
+  #read(framesMax: number, framesMin: number): number {
     const port = this.#port;
     if (!port || this.#reading || this.isSuspended) return 0;
     this.#reading = true;
     let frames = 0;
     try {
-      const perBatch = this.#batch.offsets.length;
       while (frames < framesMax && this.#port === port) {
         const count = this.#readBatch(port);
         frames += count;
-        if (count < perBatch) break;
+        if (count < framesMin) break;
       }
     } finally {
       this.#reading = false;
@@ -134,7 +136,6 @@ export class FramePump {
     if (batch.count === 0) return 0;
     for (let index = 0; index < batch.count; index++) this.#counters.bytesReceived += lengths[index]!;
     this.#counters.framesReceived += batch.count;
-    this.#busyPoll?.stir();
     this.#events.receive(batch);
     return batch.count;
   }

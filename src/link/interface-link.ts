@@ -2,7 +2,7 @@ import type { FramePort } from '../../native/index.js';
 import { asColoError, ColoError } from '../errors.js';
 import type { Timer } from '../system/clock.js';
 import { Backoff } from './backoff.js';
-import { DRAIN_FRAMES_MAX, FramePump } from './frame-pump.js';
+import { FramePump } from './frame-pump.js';
 import { InterfaceLock } from './interface-lock.js';
 import {
   type Link,
@@ -237,7 +237,7 @@ export abstract class InterfaceLink implements Link {
 
   /** What had arrived before the loss is still handed over. */
   #closePort(): void {
-    this.pump.read(DRAIN_FRAMES_MAX);
+    this.pump.drain();
     this.pump.detach();
   }
 
@@ -307,7 +307,7 @@ export abstract class InterfaceLink implements Link {
   }
 
   drain(): number {
-    return this.pump.read(DRAIN_FRAMES_MAX);
+    return this.pump.drain();
   }
 
   untaken(): number {

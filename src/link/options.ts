@@ -1,4 +1,3 @@
-import type { BusyPoll } from '../system/busy-poll.js';
 import { type Clock, realClock } from '../system/clock.js';
 
 /** What every link of a process shares; each has a limit with a name and a unit. */
@@ -20,8 +19,6 @@ export interface LinkOptions {
   /** Access mode and group of unix sockets that a `,server` link makes. */
   readonly socketMode?: number;
   readonly socketGroup?: number;
-  /** One for all links of a process; absent: the event loop sleeps as soon as nothing waits. */
-  readonly busyPoll?: BusyPoll;
 }
 
 export const DEFAULT_MTU_BYTES = 1500;

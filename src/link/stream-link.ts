@@ -251,7 +251,6 @@ export class StreamLink implements Link {
       if (count === 0) break;
       for (let index = 0; index < count; index++) counters.bytesReceived += batch.lengths[index]!;
       counters.framesReceived += count;
-      this.#options.busyPoll?.stir();
       this.#framesOfConnection += count;
       frames += count;
       this.#handler.receive(batch);

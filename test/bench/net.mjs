@@ -58,9 +58,9 @@ async function withNamespaces(labels, action) {
   }
 }
 
-async function startPlane(kind, primary, secondary, busyPollUs, creates) {
+async function startPlane(kind, primary, secondary, busyPollUs, ...wishes) {
   const words = [process.execPath, PLANE, kind, primary, secondary, 'tap:colo0', busyPollUs];
-  const plane = new Child(inside('host', measured(...words, ...(creates ? ['create'] : []))));
+  const plane = new Child(inside('host', measured(...words, ...wishes)));
   await plane.line();
   raise(plane.pid);
   return plane;
@@ -115,7 +115,7 @@ async function packetRun(variant, { kind, workload, packets, window, perSecond =
         'tap0',
         'tap1',
         busyPollUs,
-        true,
+        'create',
       );
     }
     try {
@@ -211,7 +211,7 @@ async function tcpRun(variant) {
     let plane;
     try {
       if (variant === 'bridge') bridge('vm0');
-      else plane = await startPlane(variant, 'vm0', 'vm1', '0', false);
+      else plane = await startPlane(variant, 'vm0', 'vm1', '0');
       const device = variant === 'bridge' ? 'br0' : 'colo0';
       ip('-n', ns('host'), 'addr', 'add', '10.9.0.1/24', 'dev', device);
       await untilUp(plane);
@@ -313,7 +313,7 @@ async function watched() {
 async function soak() {
   const rows = [];
   await withNamespaces(['host'], async () => {
-    const plane = await startPlane('compared', 'tap0', 'tap1', '0', true);
+    const plane = await startPlane('compared', 'tap0', 'tap1', '0', 'create', 'delays');
     const endAt = Date.now() + Number(options.minutes) * 60_000;
     try {
       const numbers = [FLOWS, 1_000_000_000, 512, 0].map(String);

@@ -1,17 +1,17 @@
 // The data plane alone, between two VMs' interfaces and a client interface, for the benchmarks: links as in the
 // product, no VM to be checkpointed. `compared` compares; `uncompared` mirrors and reads all the same and releases what
 // the primary sends at once.
-//   node plane.mjs compared|uncompared PRIMARY SECONDARY CLIENT BUSY_POLL_US [create]
+//   node plane.mjs compared|uncompared PRIMARY SECONDARY CLIENT BUSY_POLL_US [create] [delays]
 import { monitorEventLoopDelay, PerformanceObserver } from 'node:perf_hooks';
 import { Comparator } from '../../../dist/compare/comparator.js';
 import { DEFAULT_COMPARE_LIMITS, Verdict } from '../../../dist/compare/verdict.js';
 import { DataPlane } from '../../../dist/dataplane/data-plane.js';
 import { createLink } from '../../../dist/link/factory.js';
 import { DEFAULT_LINK_OPTIONS } from '../../../dist/link/options.js';
-import { BusyPoll } from '../../../dist/system/busy-poll.js';
+import { busyPoll } from '../../../dist/system/busy-poll.js';
 import { realClock } from '../../../dist/system/clock.js';
 
-const [kind, primary, secondary, client, busyPollUs, creates] = process.argv.slice(2);
+const [kind, primary, secondary, client, busyPollUs, ...wishes] = process.argv.slice(2);
 
 class Uncompared extends Comparator {
   #sink;
@@ -30,12 +30,10 @@ class Uncompared extends Comparator {
   secondary() {}
 }
 
-const options = {
-  ...DEFAULT_LINK_OPTIONS,
-  ...(Number(busyPollUs) > 0 && { busyPoll: new BusyPoll(Number(busyPollUs), realClock.now) }),
-};
+busyPoll(Number(busyPollUs));
+const options = DEFAULT_LINK_OPTIONS;
 const vmInterface = { instance: 'bench', create: true, isolate: true };
-const vm = (name) => createLink(`packet:${name}`, options, creates === 'create' ? { vmInterface } : {});
+const vm = (name) => createLink(`packet:${name}`, options, wishes.includes('create') ? { vmInterface } : {});
 let divergences = 0;
 let latest = '';
 const plane = new DataPlane({
@@ -72,7 +70,8 @@ new PerformanceObserver((list) => {
 
 await plane.open();
 await plane.commit();
-delay.enable();
+// it looks a thousand times a second, which others would measure
+if (wishes.includes('delays')) delay.enable();
 console.log('ready');
 
 /** Each line asked for is answered with what has been seen since the last one. */

@@ -1,61 +1,9 @@
 /** StreamPort on unix and TCP sockets, with Node's own sockets as the peer. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import net from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { adoptStream, type NativeError, openNetlink, type StreamPort } from '../../../native/index.js';
+import { adoptStream, type NativeError, openNetlink } from '../../../native/index.js';
+import { cleanUpStreams, readable, streamPair } from './stream-pair.js';
 
-type Address = { path: string } | { port: number; host: string };
-const cleanUp: (() => void)[] = [];
-afterEach(() => {
-  for (const action of cleanUp.splice(0).reverse()) action();
-});
-
-async function serve(kind: 'unix' | 'tcp'): Promise<{ server: net.Server; address: Address }> {
-  const server = net.createServer({ pauseOnConnect: true });
-  const folder = mkdtempSync(join(tmpdir(), 'colo-stream-'));
-  const path = join(folder, 's');
-  await new Promise<void>((resolve) => {
-    if (kind === 'unix') server.listen(path, resolve);
-    else server.listen(0, '127.0.0.1', resolve);
-  });
-  cleanUp.push(() => {
-    server.close();
-    rmSync(folder, { recursive: true, force: true });
-  });
-  return {
-    server,
-    address:
-      kind === 'unix' ? { path } : { host: '127.0.0.1', port: (server.address() as net.AddressInfo).port },
-  };
-}
-
-/** As the links do: take a copy of the descriptor, then let Node forget its own. */
-function adopt(socket: net.Socket): StreamPort {
-  socket.on('error', () => {});
-  const port = adoptStream((socket as unknown as { _handle: { fd: number } })._handle.fd);
-  socket.destroy();
-  cleanUp.push(() => port.close());
-  return port;
-}
-
-async function pair(kind: 'unix' | 'tcp'): Promise<[StreamPort, StreamPort]> {
-  const { server, address } = await serve(kind);
-  const accepted = new Promise<net.Socket>((resolve) => server.once('connection', resolve));
-  const connected = net.connect(address as net.NetConnectOpts);
-  connected.pause();
-  await new Promise((resolve) => connected.once('connect', resolve));
-  return [adopt(connected), adopt(await accepted)];
-}
-
-const readable = (port: StreamPort) =>
-  new Promise<void>((resolve) => {
-    port.start(() => {
-      port.stop();
-      resolve();
-    });
-  });
+afterEach(cleanUpStreams);
 
 const codeOf = (action: () => unknown) => {
   try {
@@ -68,7 +16,7 @@ const codeOf = (action: () => unknown) => {
 
 describe.each(['unix', 'tcp'] as const)('StreamPort over %s', (kind) => {
   it('reads and writes what the peer wrote and reads, and ends with 0', async () => {
-    const [a, b] = await pair(kind);
+    const [a, b] = await streamPair(kind);
     const buffer = Buffer.alloc(64);
     expect(b.read(buffer, 0, 64)).toBe(-1);
     expect(a.write(Buffer.from('xxhellox'), 2, 5)).toBe(5);
@@ -84,7 +32,7 @@ describe.each(['unix', 'tcp'] as const)('StreamPort over %s', (kind) => {
   });
 
   it('takes what fits, 0 when full, and tells when there is room again', async () => {
-    const [a, b] = await pair(kind);
+    const [a, b] = await streamPair(kind);
     const chunk = Buffer.alloc(100_000, 7);
     let sent = 0;
     for (let taken = -1; taken !== 0; sent += taken) taken = a.write(chunk, 0, chunk.length);
@@ -107,7 +55,7 @@ describe.each(['unix', 'tcp'] as const)('StreamPort over %s', (kind) => {
   });
 
   it('writes at most 1,024 pieces in a call and stays within them', async () => {
-    const [a, b] = await pair(kind);
+    const [a, b] = await streamPair(kind);
     const pieces = 1500;
     const slab = Buffer.from(Array.from({ length: pieces }, (_, i) => i & 0xff));
     const offsets = Int32Array.from({ length: pieces }, (_, i) => i);
@@ -125,7 +73,7 @@ describe.each(['unix', 'tcp'] as const)('StreamPort over %s', (kind) => {
   });
 
   it('says EPIPE or ECONNRESET to the writer when the peer is gone, and does not end the process', async () => {
-    const [a, b] = await pair(kind);
+    const [a, b] = await streamPair(kind);
     b.close();
     let code = 'no error';
     for (let i = 0; i < 200 && code === 'no error'; i++) {
@@ -136,7 +84,7 @@ describe.each(['unix', 'tcp'] as const)('StreamPort over %s', (kind) => {
   });
 
   it('refuses ranges outside the buffers', async () => {
-    const [a] = await pair(kind);
+    const [a] = await streamPair(kind);
     const buffer = Buffer.alloc(10);
     expect(() => a.read(buffer, 0, 11)).toThrow(RangeError);
     expect(() => a.read(buffer, 5, 0)).toThrow(RangeError);

@@ -94,6 +94,26 @@ export class TcpMatch {
     return true;
   }
 
+  /**
+   * New data of the primary, plain, while nothing of the secondary is kept and it has not ended: it waits, and `check` need
+   * not look at it. Leaves behind what `check` would.
+   */
+  awaitsData(flow: number, seq: number, payloadBytes: number, tcpFlags: number): boolean {
+    const state = this.#state;
+    if (payloadBytes === 0 || state.secondaryFirst[flow] !== NONE) return false;
+    if ((tcpFlags & (TcpFlag.SYN | TcpFlag.FIN | TcpFlag.RST)) !== 0) return false;
+    const flags = state.flags[flow]!;
+    const isUnderWay =
+      (flags & (FlowFlag.BASED | FlowFlag.SEEN_PRIMARY)) === (FlowFlag.BASED | FlowFlag.SEEN_PRIMARY);
+    if (!isUnderWay || (flags & FlowFlag.FIN_SECONDARY) !== 0) return false;
+    if (((seq - state.endPrimary[flow]!) | 0) < 0) return false;
+    if ((flags & FlowFlag.CLIENT_ACKED) !== 0 && ((state.clientAck[flow]! - seq) | 0) > 0) return false;
+    if ((flags & FlowFlag.HEAD_BEGUN) !== 0) return state.headCursor[flow] === seq;
+    state.flags[flow] = flags | FlowFlag.HEAD_BEGUN;
+    state.headCursor[flow] = seq;
+    return true;
+  }
+
   /** The kept RST of the secondary at the segment's position, or NONE. One that answers no connection has seq 0. */
   resetOfSecondary(view: FrameView, flow: number): number {
     const { store } = this.#ledger;

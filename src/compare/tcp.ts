@@ -80,7 +80,11 @@ export class TcpComparator {
 
   primary(view: FrameView, flow: number, nowMs: number): Verdict {
     const flows = this.#flows;
-    if (flows.primaryFirst[flow] === NONE && !this.#isStuck(flow)) {
+    const mayLeave =
+      flows.primaryFirst[flow] === NONE &&
+      !this.#isStuck(flow) &&
+      !this.#match.awaitsData(flow, view.seq | 0, view.payloadBytes, view.tcpFlags);
+    if (mayLeave) {
       const kept = flows.secondaryFirst[flow]!;
       if (this.#judge(view, flow, 0, nowMs) === Waiting.NOTHING) {
         if (kept !== NONE && view.payloadBytes > 0) {
@@ -148,6 +152,9 @@ export class TcpComparator {
       if (this.#isStuck(flow)) return Waiting.COMMIT;
       const frame = flows.primaryFirst[flow]!;
       if (frame === NONE) return Waiting.NOTHING;
+      const { seq, payloadBytes, tcpFlags } = store;
+      if (this.#match.awaitsData(flow, seq[frame]!, payloadBytes[frame]!, tcpFlags[frame]!))
+        return Waiting.CONTENT;
       const view = this.#ledger.open(frame);
       const heldMs = nowMs - store.atMs[frame]!;
       const waiting = this.#judge(view, flow, heldMs, nowMs);

@@ -24,10 +24,8 @@ const ICMP_TYPE_SHIFT = 16;
 /** Writes the key at `target[at ...]`; returns FLOW_KEY_WORDS. */
 export function writeFlowKey(view: FrameView, fromClient: boolean, target: Int32Array, at: number): number {
   const { bytes, l3 } = view;
-  const guestPort = fromClient ? view.destinationPort : view.sourcePort;
-  const clientPort = fromClient ? view.sourcePort : view.destinationPort;
   target[at] = (view.vlan << 8) | (view.ipProtocol & 0xff);
-  target[at + 1] = (guestPort << 16) | clientPort;
+  target[at + 1] = flowKeyPorts(view, fromClient);
   const mark = view.kind === FrameKind.FRAGMENT ? FRAGMENT_MARK : 0;
   const icmpType = fromClient && view.icmpType >= 0 ? answeredType(view) : view.icmpType;
   target[at + 2] = view.ipVersion | mark | ((icmpType + 1) << ICMP_TYPE_SHIFT);
@@ -71,6 +69,30 @@ export function setIcmpTypeOfKey(key: Int32Array, icmpType: number): void {
 
 export function isFragmentKey(key: Int32Array, at: number): boolean {
   return (key[at + 2]! & FRAGMENT_MARK) !== 0;
+}
+
+/** Word 1 of the key. */
+export function flowKeyPorts(view: FrameView, fromClient: boolean): number {
+  return fromClient
+    ? (view.destinationPort << 16) | view.sourcePort
+    : (view.sourcePort << 16) | view.destinationPort;
+}
+
+/** Is the key at `key[at ...]` that of a frame of TCP or UDP over IPv4, whose word 1 is `ports`? */
+export function plainFlowKeyEquals(
+  view: FrameView,
+  fromClient: boolean,
+  ports: number,
+  key: Int32Array,
+  at: number,
+): boolean {
+  return (
+    key[at + 1] === ports &&
+    key[at] === ((view.vlan << 8) | (view.ipProtocol & 0xff)) &&
+    key[at + 2] === 4 &&
+    key[at + (fromClient ? CLIENT_ADDRESS : GUEST_ADDRESS)] === readS32(view.bytes, view.l3 + 12) &&
+    key[at + (fromClient ? GUEST_ADDRESS : CLIENT_ADDRESS)] === readS32(view.bytes, view.l3 + 16)
+  );
 }
 
 export function flowKeyEquals(a: Int32Array, aAt: number, b: Int32Array, bAt: number): boolean {

@@ -6,6 +6,7 @@ import { parseIcmp, parseIcmpv6 } from './icmp.js';
 import { parseIpv4 } from './ipv4.js';
 import { parseIpv6 } from './ipv6.js';
 import { EtherType, ICMP_HEADER_BYTES, IpProtocol } from './numbers.js';
+import { parsePlain } from './parse-plain.js';
 import { parseTcp } from './tcp.js';
 import { parseUdp } from './udp.js';
 import { vnetChecksumStart, vnetNeedsChecksum } from './vnet-header.js';
@@ -24,23 +25,29 @@ export function parseFrame(
   vnetHeaderBytes: 0 | 10,
   view: FrameView,
 ): FrameKind {
-  resetView(view);
   view.bytes = bytes;
   view.start = start;
   view.end = start + length;
   view.vnetHeaderBytes = vnetHeaderBytes;
-  if (start < vnetHeaderBytes || length < 0 || view.end > bytes.length) return FrameKind.MALFORMED;
-  const kind = parseLayers(view);
-  if (kind === FrameKind.MALFORMED) {
+  if (start < vnetHeaderBytes || length < 0 || view.end > bytes.length) {
     resetView(view);
-    return kind;
+    return FrameKind.MALFORMED;
   }
-  view.kind = kind;
+  const kind = parsePlain(view) ? view.kind : parseAny(view);
   if (vnetHeaderBytes !== 0 && view.l4 !== 0) {
     const header = start - vnetHeaderBytes;
     view.partialChecksum =
       vnetNeedsChecksum(bytes, header) && vnetChecksumStart(bytes, header) === view.l4 - start;
   }
+  return kind;
+}
+
+/** Layer by layer: what `parsePlain` does of some frames, of any. The bounds are set. */
+export function parseAny(view: FrameView): FrameKind {
+  resetView(view);
+  const kind = parseLayers(view);
+  if (kind === FrameKind.MALFORMED) resetView(view);
+  else view.kind = kind;
   return kind;
 }
 

@@ -27,8 +27,8 @@ export const MUTANTS = [
   {
     name: 'payload is not compared',
     in: 'compare/tcp-match.js',
-    find: 'if (view.bytes.compare(buffer, keptAt, keptAt + common, at, at + common) !== 0) {',
-    put: 'if (false) {',
+    find: 'const same = differenceOf(view.bytes, at, buffer, keptAt, common);',
+    put: 'const same = -1;',
   },
   {
     name: 'commit at RECEIVED',

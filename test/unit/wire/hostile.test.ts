@@ -1,15 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { flowText } from '../../../src/wire/addresses.js';
-import { buildTcp } from '../../../src/wire/build.js';
+import { buildTcp, buildUdp } from '../../../src/wire/build.js';
 import { verifyL4Checksum, writeL4Checksum } from '../../../src/wire/checksum.js';
 import { FLOW_KEY_WORDS, hashFlow, writeFlowKey } from '../../../src/wire/flow-key.js';
 import { fragmentId, fragmentOffset, parseTcpFragment } from '../../../src/wire/fragment.js';
 import { FrameKind, FrameView } from '../../../src/wire/frame-view.js';
-import { parseFrame } from '../../../src/wire/parse.js';
+import { parseAny, parseFrame } from '../../../src/wire/parse.js';
+import { parsePlain } from '../../../src/wire/parse-plain.js';
 import { parseQuoted } from '../../../src/wire/quoted.js';
 import { completeChecksum, SEGMENTS_MAX, segmentFrame } from '../../../src/wire/segment.js';
-import { anyFrame } from './arbitraries.js';
+import { anyFrame, payload, tcpFields, u16, u32, udpFields } from './arbitraries.js';
 
 const MARGIN = 64;
 
@@ -150,6 +151,63 @@ describe('any bytes', () => {
     const view = new FrameView();
     parseFrame(frame, 10, frame.length - 10, 10, view);
     expect(segmentFrame(view, Buffer.alloc(65_600), () => expect.unreachable())).toBe(0);
+  });
+});
+
+describe('plain frames, parsed in one go', () => {
+  const plainPlace = {
+    source: '10.0.0.2',
+    destination: '10.0.0.1',
+  };
+  const timestamp = fc.option(fc.record({ value: u32, echo: u32 }), { nil: undefined });
+  const plainTcp = fc
+    .record({
+      sourcePort: u16,
+      destinationPort: u16,
+      seq: u32,
+      ack: u32,
+      flags: fc.nat(255),
+      timestamp,
+      payload,
+    })
+    .map(({ timestamp: stamp, ...tcp }) =>
+      buildTcp({ ...plainPlace, ...tcp, ...(stamp === undefined ? {} : { options: { timestamp: stamp } }) }),
+    );
+  const plainUdp = fc
+    .record({ sourcePort: u16, destinationPort: u16, payload })
+    .map((udp) => buildUdp({ ...plainPlace, ...udp }));
+  const frames = fc.oneof(plainTcp, plainUdp, tcpFields.map(buildTcp), udpFields.map(buildUdp), anyFrame);
+  // headers alone: what is behind them decides nothing
+  const changes = fc.array(
+    // byte 17: the packet's length
+    fc.oneof(fc.tuple(fc.nat(70), fc.nat(255)), fc.tuple(fc.constant(17), fc.nat(80))),
+    { maxLength: 3 },
+  );
+
+  it('are what they are layer by layer, whatever is changed in them or cut off', () => {
+    // what the frame before has left in the view must not show
+    const view = new FrameView();
+    const expected = new FrameView();
+    let plain = 0;
+    fc.assert(
+      fc.property(frames, changes, fc.nat(30), vnetHeader, (frame, list, cut, header) => {
+        for (const [at, value] of list) if (at < frame.length) frame[at] = value;
+        const length = Math.max(0, frame.length - (cut < 10 ? cut : 0));
+        const bytes = placed(frame.subarray(0, length), header, 0x45);
+        const vnetHeaderBytes = header.length as 0 | 10;
+        parseFrame(bytes, MARGIN, length, vnetHeaderBytes, view);
+        expected.bytes = bytes;
+        expected.start = MARGIN;
+        expected.end = MARGIN + length;
+        expected.vnetHeaderBytes = vnetHeaderBytes;
+        parseAny(expected);
+        expected.partialChecksum = view.partialChecksum;
+        expect(numbers(view)).toEqual(numbers(expected));
+        if (parsePlain(expected)) plain += 1;
+      }),
+      { numRuns: 4000 },
+    );
+    expect(plain).toBeGreaterThan(500);
   });
 });
 

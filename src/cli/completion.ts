@@ -9,8 +9,12 @@ interface Word {
   readonly about: string;
 }
 
+/** Runs when none is named: its flags may stand first. */
+const DEFAULT_COMMAND = 'run';
+
 interface Known extends Word {
   readonly flags: readonly (Word & { readonly takesValue: boolean; readonly choices: readonly string[] })[];
+  readonly takesArgument: boolean;
   /** Choices of the first argument. */
   readonly choices: readonly string[];
 }
@@ -30,6 +34,7 @@ function known(command: Command): Known {
       takesValue: option.required || option.optional,
       choices: option.argChoices ?? [],
     })),
+    takesArgument: command.registeredArguments.length > 0,
     choices: command.registeredArguments[0]?.argChoices ?? [],
   };
 }
@@ -42,7 +47,7 @@ function bash(commands: readonly Known[]): string {
   const names = commands.map(({ name }) => name).join(' ');
   return `# bash completion for colo-proxy
 _colo_proxy() {
-  local current="\${COMP_WORDS[COMP_CWORD]}" words="" command="run" word
+  local current="\${COMP_WORDS[COMP_CWORD]}" words="" command="${DEFAULT_COMMAND}" word
   for word in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case " ${names} " in *" $word "*) command="$word"; break ;; esac
   done
@@ -63,14 +68,15 @@ complete -o filenames -F _colo_proxy colo-proxy
 function zsh(commands: readonly Known[]): string {
   const quoted = (text: string): string => text.replaceAll("'", "'\\''").replaceAll(':', '\\:');
   const list = commands.map(({ name, about }) => `    '${name}:${quoted(about)}'`);
-  const cases = commands.map(({ name, flags, choices }) => {
+  const cases = commands.map(({ name, flags, takesArgument, choices }) => {
     const specs = flags.map(({ name: flag, about, takesValue, choices: values }) => {
       const text = quoted(about).replaceAll('[', '(').replaceAll(']', ')');
       const value = values.length > 0 ? `:value:(${values.join(' ')})` : ':value:_files';
       return `'${flag}[${text}]${takesValue ? value : ''}'`;
     });
-    const argument = choices.length > 0 ? `'1:what:(${choices.join(' ')})'` : `'*:file:_files'`;
-    return `    ${name}) _arguments ${[...specs, argument].join(' ')} ;;`;
+    if (choices.length > 0) specs.push(`'1:what:(${choices.join(' ')})'`);
+    else if (takesArgument) specs.push(`'*:file:_files'`);
+    return `    ${name}) _arguments ${specs.join(' ')} ;;`;
   });
   return `#compdef colo-proxy
 _colo_proxy() {
@@ -78,13 +84,14 @@ _colo_proxy() {
   commands=(
 ${list.join('\n')}
   )
-  if (( CURRENT == 2 )); then
-    _describe command commands
-    return
-  fi
   local command=$words[2]
-  shift words
-  (( CURRENT-- ))
+  if (( CURRENT > 2 && \${commands[(I)\${(b)command}:*]} )); then
+    shift words
+    (( CURRENT-- ))
+  else
+    (( CURRENT == 2 )) && _describe command commands
+    command=${DEFAULT_COMMAND}
+  fi
   case $command in
 ${cases.join('\n')}
   esac
@@ -95,8 +102,13 @@ _colo_proxy "$@"
 
 function fish(commands: readonly Known[]): string {
   const quoted = (text: string): string => `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
+  const others = commands.map(({ name }) => name).filter((name) => name !== DEFAULT_COMMAND);
   const lines = commands.flatMap(({ name, about, flags, choices }) => {
-    const within = `-n '__fish_seen_subcommand_from ${name}'`;
+    const isMeant =
+      name === DEFAULT_COMMAND
+        ? `not __fish_seen_subcommand_from ${others.join(' ')}`
+        : `__fish_seen_subcommand_from ${name}`;
+    const within = `-n '${isMeant}'`;
     return [
       `complete -c colo-proxy -f -n __fish_use_subcommand -a ${name} -d ${quoted(about)}`,
       ...(choices.length > 0 ? [`complete -c colo-proxy ${within} -f -a '${choices.join(' ')}'`] : []),

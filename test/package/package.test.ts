@@ -1,14 +1,6 @@
 /** What users install: the npm tarball without a compiler under several Node.js versions, the .deb, its unit. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -123,37 +115,5 @@ describe.skipIf(!has('dpkg-deb'))('.deb', () => {
     const level = Number(/Overall exposure level for .*: ([\d.]+)/.exec(security.stdout)?.[1]);
     process.stderr.write(`systemd-analyze security: ${level}\n`);
     expect(level).toBeLessThan(3);
-  });
-});
-
-describe('completions', () => {
-  const script = (shell: string): string =>
-    execFileSync(process.execPath, ['bin/colo-proxy.js', 'completion', shell], { encoding: 'utf8' });
-
-  it('bash completes commands and flags', () => {
-    const probe = `${script('bash')}
-COMP_WORDS=(colo-proxy stat); COMP_CWORD=1; _colo_proxy; echo "\${COMPREPLY[@]}"
-COMP_WORDS=(colo-proxy status --wa); COMP_CWORD=2; _colo_proxy; echo "\${COMPREPLY[@]}"
-COMP_WORDS=(colo-proxy qemu-args p); COMP_CWORD=2; _colo_proxy; echo "\${COMPREPLY[@]}"`;
-    const answers = execFileSync('bash', ['-c', probe], { encoding: 'utf8' }).trim().split('\n');
-    expect(answers).toEqual(['status', '--watch', 'primary']);
-  });
-
-  it.for(['zsh', 'fish'])('%s reads its script', (shell, { skip }) => {
-    const file = join(folder, `completion.${shell}`);
-    writeFileSync(file, script(shell));
-    if (!has(shell)) skip(`${shell} is not installed`);
-    const { status, stderr } = spawnSync(shell, ['-n', file], { encoding: 'utf8' });
-    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
-  });
-
-  it('fish completes commands, flags and choices', ({ skip }) => {
-    if (!has('fish')) skip('fish is not installed');
-    const file = join(folder, 'probe.fish');
-    writeFileSync(file, script('fish'));
-    const lines = ['colo-proxy stat', 'colo-proxy status --wa', 'colo-proxy qemu-args p'];
-    const probe = [`source ${file}`, ...lines.map((line) => `complete -C "${line}"`)].join('; ');
-    const answers = execFileSync('fish', ['-c', probe], { encoding: 'utf8' }).trim().split('\n');
-    expect(answers.map((line) => line.split('\t')[0])).toEqual(['status', '--watch', 'primary']);
   });
 });

@@ -87,15 +87,13 @@ export class SimulatedProcess {
       // Not the inner clock's: the ticks that a frozen process misses are one when it is thawed.
       every: (periodMs, callback) => {
         let isOver = false;
-        let timer: Timer;
-        const arm = (): void => {
-          timer = after(periodMs, () => {
-            if (isOver) return;
-            callback();
-            if (!isOver) arm();
-          });
+        const tick = (): void => {
+          if (isOver) return;
+          callback();
+          if (!isOver) timer = clock.after(periodMs, fire);
         };
-        arm();
+        const fire = (): void => this.enter(tick);
+        let timer = clock.after(periodMs, fire);
         return {
           cancel: () => {
             isOver = true;

@@ -1,10 +1,20 @@
 import type { Clock, Timer } from './clock.js';
 
-interface Entry {
-  atMs: number;
-  order: number;
-  callback: () => void;
-  cancelled: boolean;
+class Entry implements Timer {
+  readonly atMs: number;
+  readonly order: number;
+  readonly callback: () => void;
+  cancelled = false;
+
+  constructor(atMs: number, order: number, callback: () => void) {
+    this.atMs = atMs;
+    this.order = order;
+    this.callback = callback;
+  }
+
+  cancel(): void {
+    this.cancelled = true;
+  }
 }
 
 /** A clock that moves only when told to: timers fire in order of time, then of creation. */
@@ -32,30 +42,19 @@ export class ManualClock implements Clock {
   }
 
   after(delayMs: number, callback: () => void): Timer {
-    const entry: Entry = {
-      atMs: this.#nowMs + Math.max(0, delayMs),
-      order: this.#order++,
-      callback,
-      cancelled: false,
-    };
+    const entry = new Entry(this.#nowMs + Math.max(0, delayMs), this.#order++, callback);
     this.#push(entry);
-    return {
-      cancel: () => {
-        entry.cancelled = true;
-      },
-    };
+    return entry;
   }
 
   every(periodMs: number, callback: () => void): Timer {
     let stopped = false;
     let current: Timer;
-    const arm = (): void => {
-      current = this.after(periodMs, () => {
-        callback();
-        if (!stopped) arm();
-      });
+    const fire = (): void => {
+      callback();
+      if (!stopped) current = this.after(periodMs, fire);
     };
-    arm();
+    current = this.after(periodMs, fire);
     return {
       cancel: () => {
         stopped = true;

@@ -9,7 +9,7 @@ import { watchEpochs } from './epochs.js';
 import { watchOrder } from './order.js';
 import { Passage } from './passage.js';
 import { ReleasedFrames } from './released.js';
-import { seats } from './seats.js';
+import { isProtected as isProtectedNow, seats } from './seats.js';
 import type { Fail, Invariant, Violation } from './violation.js';
 
 export class Watch {
@@ -59,12 +59,11 @@ export class Watch {
 
   /** (1) */
   #coverage(): void {
-    const { networks, proxies, pair } = this.#world;
-    const { carrier, other, isProtected } = seats(this.#world);
+    const { networks, proxies, pair, primary, secondary } = this.#world;
     let activity = 0;
     for (let nic = 0; nic < networks.length; nic++) {
       activity += networks[nic]!.client.stack.activity;
-      activity += carrier.guest.stacks[nic]!.activity + other.guest.stacks[nic]!.activity;
+      activity += primary.guest.stacks[nic]!.activity + secondary.guest.stacks[nic]!.activity;
     }
     const last = this.#lookedAt;
     const seat = pair.nics.carrier;
@@ -72,10 +71,11 @@ export class Watch {
       last.activity === activity &&
       last.proxies === proxies &&
       last.carrier === seat &&
-      last.isProtected === isProtected
+      last.isProtected === isProtectedNow(this.#world)
     ) {
       return;
     }
+    const { carrier, other, isProtected } = seats(this.#world);
     Object.assign(last, { activity, proxies, carrier: seat, isProtected });
     for (let nic = 0; nic < networks.length; nic++) {
       const client = networks[nic]!.client.stack;

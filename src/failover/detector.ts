@@ -41,7 +41,11 @@ export interface DetectorLimits {
 /** A look that comes this much later than planned says more about this process than about the VM. */
 const LATE_LOOK_SHARE = 1;
 
-/** Signs of one VM. Time comes in as a number. */
+/**
+ * Signs of one VM, as they are at the last look. Time comes in as a number, and counts as far as this process has seen it:
+ * of the time before a late look only what was planned, and that from the next look on, since an answer that came
+ * meanwhile may not have been read yet.
+ */
 export class Detector {
   readonly #limits: DetectorLimits;
   /** Since when questions are unanswered, or frames wait; null: they are not. */
@@ -53,6 +57,9 @@ export class Detector {
   #owedMs: number | null = null;
   #failing: readonly Sign[] = [];
   #lookedMs: number | null = null;
+  /** The time that counts, and what the next look adds to it. */
+  #seenMs = 0;
+  #deferredMs = 0;
 
   constructor(limits: DetectorLimits) {
     this.#limits = limits;
@@ -68,13 +75,14 @@ export class Detector {
     this.#owedMs = null;
     this.#failing = [];
     this.#lookedMs = null;
+    this.#deferredMs = 0;
   }
 
   /** True when a question should be sent: none is open. */
-  mayAsk(nowMs: number): boolean {
+  mayAsk(): boolean {
     if (this.#isOpen) return false;
     this.#isOpen = true;
-    this.#askedMs ??= nowMs;
+    this.#askedMs ??= this.#fromNowMs;
     return true;
   }
 
@@ -104,38 +112,45 @@ export class Detector {
     failing: readonly Sign[] = [],
   ): void {
     this.#failing = failing;
-    const { heartbeatEveryMs } = this.#limits;
-    const lateMs = this.#lookedMs === null ? 0 : nowMs - this.#lookedMs - heartbeatEveryMs;
-    this.#lookedMs = nowMs;
-    // this process was not running itself: what it has not seen it cannot hold against the VM
-    if (lateMs > heartbeatEveryMs * LATE_LOOK_SHARE) {
-      if (this.#askedMs !== null) this.#askedMs = nowMs;
-      this.#untakenMs = null;
-      this.#owedMs = null;
-    }
+    this.#see(nowMs);
     if (!owesWord) this.#owedMs = null;
-    else this.#owedMs ??= nowMs;
+    else this.#owedMs ??= this.#fromNowMs;
     if (untaken === 0) this.#untakenMs = null;
-    else this.#untakenMs ??= nowMs;
+    else this.#untakenMs ??= this.#fromNowMs;
     this.#linkDown = !linkUp;
   }
 
-  signs(nowMs: number): Sign[] {
+  /** Where something begins that is seen now. */
+  get #fromNowMs(): number {
+    return this.#seenMs + this.#deferredMs;
+  }
+
+  #see(nowMs: number): void {
+    const { heartbeatEveryMs } = this.#limits;
+    const sinceMs = this.#lookedMs === null ? 0 : nowMs - this.#lookedMs;
+    const isLate = sinceMs > heartbeatEveryMs * (1 + LATE_LOOK_SHARE);
+    this.#lookedMs = nowMs;
+    this.#seenMs += this.#deferredMs + (isLate ? 0 : sinceMs);
+    this.#deferredMs = isLate ? heartbeatEveryMs : 0;
+  }
+
+  signs(): Sign[] {
     const { heartbeatMsMax, heartbeatAloneMsMax } = this.#limits;
-    const silentMs = this.#askedMs === null ? 0 : nowMs - this.#askedMs;
+    const silentMs = this.#askedMs === null ? 0 : this.#seenMs - this.#askedMs;
     const signs: Sign[] = [];
     if (silentMs >= heartbeatMsMax) signs.push('monitor-silent');
     if (silentMs >= heartbeatAloneMsMax) signs.push('monitor-silent-long');
-    if (this.#untakenMs !== null && nowMs - this.#untakenMs >= heartbeatMsMax) signs.push('frames-untaken');
+    if (this.#untakenMs !== null && this.#seenMs - this.#untakenMs >= heartbeatMsMax)
+      signs.push('frames-untaken');
     if (this.#outputMissing) signs.push('output-missing');
     if (this.#linkDown) signs.push('link-down');
-    if (this.#owedMs !== null && nowMs - this.#owedMs >= heartbeatMsMax) signs.push('checkpoint-late');
+    if (this.#owedMs !== null && this.#seenMs - this.#owedMs >= heartbeatMsMax) signs.push('checkpoint-late');
     return [...signs, ...this.#failing];
   }
 
-  isLost(nowMs: number): boolean {
-    const weight = this.signs(nowMs).reduce((sum, sign) => sum + SIGN_WEIGHTS[sign], 0);
+  isLost(): boolean {
+    const weight = this.signs().reduce((sum, sign) => sum + SIGN_WEIGHTS[sign], 0);
     // Nothing counts while the monitor answers: a VM that does is stuck elsewhere, and says so through the phases.
-    return weight >= LOST_WEIGHT && this.signs(nowMs).includes('monitor-silent');
+    return weight >= LOST_WEIGHT && this.signs().includes('monitor-silent');
   }
 }

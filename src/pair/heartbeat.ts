@@ -40,7 +40,7 @@ export class Heartbeat {
 
   /** Those of today's primary now, for the status. */
   get signs(): readonly Sign[] {
-    return this.#watched === null ? [] : this.#detector.signs(this.#clock.now());
+    return this.#watched === null ? [] : this.#detector.signs();
   }
 
   /** The secondary alone has sent something, for as long as the hold timer waits. */
@@ -68,14 +68,14 @@ export class Heartbeat {
       OWING_PHASES.has(coordinator.phase),
       this.#probes.filter(({ isFailing }) => isFailing).map(({ sign }) => sign),
     );
-    if (this.#detector.mayAsk(nowMs)) {
+    if (this.#detector.mayAsk()) {
       void primary.status().then(
         () => primary === this.#watched && this.#detector.answered(true),
         () => primary === this.#watched && this.#detector.answered(false),
       );
     }
-    if (!this.#detector.isLost(nowMs)) return;
-    const signs = this.#detector.signs(nowMs).join(', ');
+    if (!this.#detector.isLost()) return;
+    const signs = this.#detector.signs().join(', ');
     this.#detector.reset();
     this.#watched = null;
     protection.primarySilent(signs);

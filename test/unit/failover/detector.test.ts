@@ -19,9 +19,9 @@ function watch(
   for (let ms = 0; ms <= msMax; ms += stepMs) {
     detector.look(ms, vm.untaken(ms), vm.linkUp?.(ms) ?? true, vm.owesWord?.(ms));
     if (ms === vm.outputMissingAtMs) detector.outputIsMissing();
-    if (detector.mayAsk(ms) && vm.answers(ms)) detector.answered(true);
+    if (detector.mayAsk() && vm.answers(ms)) detector.answered(true);
     else if (vm.answers(ms)) detector.answered(true);
-    if (detector.isLost(ms)) return ms;
+    if (detector.isLost()) return ms;
   }
   return null;
 }
@@ -48,8 +48,40 @@ describe('signs of a lost VM', () => {
     expect(watch(20_000, { answers: () => false, untaken: () => 0 })).toBe(10_000);
   });
 
-  it('this process was asleep: it says nothing about the VM', () => {
-    expect(watch(20_000, { answers: (ms) => ms === 0, untaken: () => 1 }, 400)).toBeNull();
+  it.each([0, 100, 300])(
+    'this process slept for 5 s, %d ms after the last answer: nothing about the VM',
+    (silentMs) => {
+      const detector = new Detector(LIMITS);
+      const look = (ms: number): void => {
+        detector.look(ms, 1, true, true);
+        detector.mayAsk();
+        expect(detector.isLost(), `${ms} ms`).toBe(false);
+      };
+      for (let ms = 0; ms <= silentMs; ms += 50) look(ms);
+      look(silentMs + 5000); // the answer is there, and not read yet
+      detector.answered(true);
+      for (let ms = silentMs + 5050; ms <= silentMs + 5300; ms += 50) look(ms);
+    },
+  );
+
+  it.each([110, 200, 400])(
+    'a process that looks every %d ms only takes longer to find a frozen VM',
+    (stepMs) => {
+      const lost = watch(20_000, { answers: (ms) => ms === 0, untaken: () => 1 }, stepMs);
+      expect(lost).toBeGreaterThan(7 * stepMs);
+      expect(lost).toBeLessThan(11 * stepMs);
+    },
+  );
+
+  it('a process that is late now and then finds a frozen VM hardly later', () => {
+    const detector = new Detector(LIMITS);
+    let ms = 0;
+    for (let look = 0; !detector.isLost() && look < 100; look++) {
+      ms += look % 4 === 3 ? 120 : 50;
+      detector.look(ms, 1, true);
+      detector.mayAsk();
+    }
+    expect(ms).toBeLessThan(800);
   });
 
   it('a link without carrier and a silent monitor are two signs', () => {

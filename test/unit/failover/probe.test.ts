@@ -54,8 +54,8 @@ describe('what probes count for', () => {
     const detector = new Detector(LIMITS);
     for (let ms = 0; ms <= 3000; ms += 50) {
       detector.look(ms, 0, true, false, failing);
-      if (detector.mayAsk(ms) || answers) detector.answered(answers);
-      if (detector.isLost(ms)) return ms;
+      if (detector.mayAsk() || answers) detector.answered(answers);
+      if (detector.isLost()) return ms;
     }
     return null;
   }

@@ -50,6 +50,7 @@ interface Migration {
   /** The last connection to the secondary in the making: the next waits for it. */
   joining: Promise<void>;
   orphanTimer: Timer | undefined;
+  readonly onClosed: (() => void)[];
 }
 
 export class Relay {
@@ -179,6 +180,14 @@ export class Relay {
     if (migration === undefined) return;
     for (const connection of migration.connections) connection.destroy(side);
     if (side === undefined) this.#finish(migration, 'closed by the proxy');
+  }
+
+  /** No migration is there any more. */
+  whenClosed(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#migration === undefined) resolve();
+      else this.#migration.onClosed.push(resolve);
+    });
   }
 
   /**
@@ -388,6 +397,7 @@ export class Relay {
       this.#closeGently(connection);
     }
     this.#options.onChannel('closed', detail);
+    for (const action of migration.onClosed) action();
   }
 
   #closeGently(connection: RelayedConnection): void {
@@ -408,5 +418,6 @@ function newMigration(state: ChannelState, accepted: number): Migration {
     accepted,
     joining: Promise.resolve(),
     orphanTimer: undefined,
+    onClosed: [],
   };
 }

@@ -1,4 +1,4 @@
-import type { Seat } from '../dataplane/data-plane.js';
+import { otherSeat, type Seat } from '../dataplane/data-plane.js';
 import { ColoError } from '../errors.js';
 import { type ClaimReason, noArbiter } from '../failover/arbiter.js';
 import { Mandate } from '../failover/mandate.js';
@@ -30,19 +30,23 @@ export class Authority {
     });
   }
 
-  /** `seat` goes on alone; the VM on the other is fenced, unless it is known to be dead. */
-  async allows(reason: ClaimReason, seat: Seat, other: Seat): Promise<boolean> {
-    if (!(await this.mandate.claim(reason, seat))) return false;
+  /** `seat` goes on alone, and the VM on the other is fenced. */
+  async allows(reason: ClaimReason, seat: Seat): Promise<boolean> {
+    return (await this.mandate.claim(reason, seat)) && (await this.fences(otherSeat(seat)));
+  }
+
+  /** The VM on that seat cannot come back. */
+  async fences(seat: Seat): Promise<boolean> {
     const { fence, clock, name, log } = this.#parts;
     if (fence === undefined) return true;
     const abort = new AbortController();
     const timer = clock.after(fence.msMax, () => abort.abort());
-    const args = ['fence', name, other, String(this.mandate.generation)];
+    const args = ['fence', name, seat, String(this.mandate.generation)];
     const { code, detail } = await runProgram(fence.program, args, abort.signal);
     timer.cancel();
     if (code === 0) return true;
     const error = new ColoError('COLO_ERR_FENCE', `${fence.program}: ${code ?? 'no exit code'} ${detail}`);
-    log.error({ code: error.code, seat: other }, error.message);
+    log.error({ code: error.code, seat }, error.message);
     return false;
   }
 

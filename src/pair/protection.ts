@@ -39,8 +39,6 @@ export class Protection {
   #stopping = false;
   /** The last process died while it protected, perhaps in the middle of beginning to. */
   #recovers: boolean;
-  #channelOpen = false;
-  #channelWaiters: (() => void)[] = [];
   /** The carrying VM's guest has shut down: what ends now was meant to end (trap T32). */
   #guestIsDown = false;
 
@@ -93,7 +91,6 @@ export class Protection {
     this.#recovers = false;
     this.#state = state === 'checkpointing' ? 'protected' : state;
     this.#promotable = this.#isProtecting();
-    this.#channelOpen = this.#promotable;
   }
 
   // --- what an operator asks for ------------------------------------------------------------------------------
@@ -139,7 +136,7 @@ export class Protection {
         throw refusal(`the secondary has not loaded the checkpoint in time: phase ${phase}`);
       }
       if (!this.isProtected) throw refusal(`protection has ended meanwhile: ${this.#state}`);
-      if (!(await this.#with.authority.allows(reason, seat, this.primary.seat))) {
+      if (!(await this.#with.authority.allows(reason, seat))) {
         throw new ColoError('COLO_ERR_ARBITER', this.#with.authority.mandate.problem || 'fencing failed');
       }
       await this.#promote();
@@ -263,7 +260,6 @@ export class Protection {
     this.#log.info({ channel: event }, detail);
     switch (event) {
       case 'opened':
-        this.#channelOpen = true;
         this.#with.coordinator.channelOpened();
         return;
       case 'colo':
@@ -272,9 +268,7 @@ export class Protection {
         this.steps.add('primary side lost', () => this.#protectionBroke(detail));
         return;
       case 'closed':
-        this.#channelOpen = false;
         this.#with.coordinator.channelClosed();
-        for (const wake of this.#channelWaiters.splice(0)) wake();
         this.steps.add('channel closed', () => this.#protectionBroke(detail));
     }
   }
@@ -332,7 +326,7 @@ export class Protection {
   async #primaryLost(): Promise<void> {
     const { phase } = this.#with.coordinator;
     const rule = primaryLostRule(phase, this.#promotable);
-    this.#log.warn({ phase, rule }, 'the primary died');
+    this.#log.warn({ phase, rule }, 'the primary is lost');
     if (rule === 'no-replica' || !this.#with.parts.failoverAuto) {
       const why = rule === 'no-replica' ? 'no checkpoint was loaded yet' : 'failover.auto is off';
       this.#serviceIsDown(`the secondary is not promoted: ${why}`);
@@ -341,8 +335,8 @@ export class Protection {
     if (rule !== 'old-state') this.#with.relay.closeChannel('primary'); // it may hang without having died
     // The relay keeps the secondary's side open until LOADED, the secondary's own close, or its time limit.
     const [isAllowed] = await Promise.all([
-      this.#with.authority.allows('promote-secondary', this.secondary.seat, this.primary.seat),
-      rule === 'old-state' ? undefined : this.#channelClosed(),
+      this.#with.authority.allows('promote-secondary', this.secondary.seat),
+      rule === 'old-state' ? undefined : this.#with.relay.whenClosed(),
     ]);
     if (!isAllowed) return this.#tryAgain('promotion', () => this.#primaryLost());
     await this.#promote();
@@ -357,13 +351,18 @@ export class Protection {
   }
 
   async #primaryGoesOn(reason: string, secondaryDied: boolean): Promise<void> {
+    const { authority } = this.#with;
     // A secondary that never loaded a state cannot have gone on anywhere: then there is nothing to ask.
-    if (
-      this.#promotable &&
-      !(await this.#with.authority.allows('continue-primary', this.primary.seat, this.secondary.seat))
-    ) {
-      if (!this.#stopping) this.#tryAgain('going on', () => this.#primaryGoesOn(reason, secondaryDied));
-      return;
+    if (this.#promotable) {
+      const isHeld = await authority.mandate.claim('continue-primary', this.primary.seat);
+      if (isHeld && !secondaryDied && this.#mayPromote && !(await this.#takeover.primaryLeaves())) {
+        this.#log.warn({ reason }, 'the primary answers, but cannot go on');
+        return this.#primaryLost();
+      }
+      if (!isHeld || !(await authority.fences(this.secondary.seat))) {
+        if (!this.#stopping) this.#tryAgain('going on', () => this.#primaryGoesOn(reason, secondaryDied));
+        return;
+      }
     }
     this.#promotable = false;
     this.#secondaryFresh = false;
@@ -371,6 +370,13 @@ export class Protection {
     await this.#takeover.goOn({ secondaryDied, guestIsDown: this.#guestIsDown }, () =>
       this.#setState(secondaryDied ? 'failed-over' : 'unprotected', reason),
     );
+  }
+
+  /** The secondary could take the primary's place, which is therefore asked to go on before the secondary is void. */
+  get #mayPromote(): boolean {
+    const rule = primaryLostRule(this.#with.coordinator.phase, this.#promotable);
+    const hasOldState = rule === 'old-state' || rule === 'wait-received';
+    return hasOldState && this.#with.parts.failoverAuto && !this.#stopping && !this.#guestIsDown;
   }
 
   /** The arbiter said no, or nothing: output has stopped, and it is asked again as long as nothing else has come. */
@@ -382,11 +388,6 @@ export class Protection {
         if (this.#isProtecting() && !this.#stopping) await step();
       });
     });
-  }
-
-  #channelClosed(): Promise<void> {
-    if (!this.#channelOpen) return Promise.resolve();
-    return new Promise((resolve) => this.#channelWaiters.push(resolve));
   }
 
   /** A checkpoint that is under way has been loaded, or given up: then it is known which state the secondary has. */

@@ -65,6 +65,17 @@ export class Takeover {
     await left;
   }
 
+  /** Nothing is void yet. False: the primary stays stopped for COLO. */
+  async primaryLeaves(): Promise<boolean> {
+    const { vms, nics, disks } = this.#with;
+    const primary = vms[nics.carrier];
+    await disks?.leaveOnPrimary(primary.monitor);
+    return primary.leaveColo().then(
+      () => true,
+      () => false,
+    );
+  }
+
   async #leaveAlone(primary: Vm, guestIsDown: boolean): Promise<void> {
     const { disks } = this.#with;
     await disks?.leaveOnPrimary(primary.monitor);

@@ -102,7 +102,7 @@ export const MUTANTS = [
   {
     name: 'do not wait for LOADED when the primary dies',
     in: PROTECTION,
-    find: "rule === 'old-state' ? undefined : this.#channelClosed(),",
+    find: "rule === 'old-state' ? undefined : this.#with.relay.whenClosed(),",
     put: '',
   },
   {

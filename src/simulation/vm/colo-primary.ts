@@ -24,6 +24,9 @@ export class ColoPrimary {
   status: MigrationStatus = 'none';
   errorText = '';
   checkpoints = 0;
+  /** The next checkpoint never gets beyond this word, nor out of COLO; the monitor goes on answering. */
+  hangsBefore: SyncPoint | null = null;
+  #hangs = false;
   #mode: 'none' | 'primary' = 'none';
   #stream: MigrationStream | null = null;
   #requested = false;
@@ -90,16 +93,19 @@ export class ColoPrimary {
       });
       if (!this.#inColo(stream)) return;
     }
+    await this.#reach(SyncPoint.REQUEST);
     await stream.sendWord(SyncPoint.REQUEST);
     await stream.expectWord(SyncPoint.REPLY);
     if (!this.#inColo(stream)) return;
     await machine.stop('colo');
+    await this.#reach(SyncPoint.SEND);
     await stream.sendWord(SyncPoint.SEND);
     await sleep(machine.clock, machine.costs.saveMs);
     const state = machine.guest.snapshot();
     const half = state.length >>> 1;
     await stream.sendSection(fileBytes('memory', this.checkpoints, machine.costs.ramBytes));
     await stream.sendSection(state.subarray(0, half));
+    await this.#reach(SyncPoint.SIZE);
     await stream.sendWord(SyncPoint.SIZE, BigInt(state.length - half));
     await stream.sendBytes(state.subarray(half));
     await stream.expectWord(SyncPoint.RECEIVED);
@@ -108,6 +114,12 @@ export class ColoPrimary {
     if (!this.#inColo(stream)) return;
     this.checkpoints++;
     machine.start();
+  }
+
+  async #reach(word: SyncPoint): Promise<void> {
+    if (this.hangsBefore !== word) return;
+    this.#hangs = true;
+    await new Promise(() => {});
   }
 
   /** A checkpoint as soon as the thread can; several requests before RECEIVED are one. */
@@ -126,6 +138,7 @@ export class ColoPrimary {
 
   /** x-colo-lost-heartbeat: goes on alone. */
   failover(): void {
+    if (this.#hangs) return;
     this.#mode = 'none';
     this.#leave();
     this.#setStatus('completed');

@@ -1,3 +1,4 @@
+import type { SyncPoint } from '../../protocol/sync-point.js';
 import type { QmpObject } from '../../qmp/framing.js';
 import type { Address, Transport } from '../../system/channel.js';
 import type { Clock } from '../../system/clock.js';
@@ -93,6 +94,11 @@ export class ScriptedVm {
   /** How often it ran on after a stop for a checkpoint. */
   get epoch(): number {
     return this.#machine.epoch;
+  }
+
+  /** See ColoPrimary.hangsBefore. */
+  hangInCheckpoint(before: SyncPoint): void {
+    this.#primary.hangsBefore = before;
   }
 
   /** Checkpoints this VM has completed as primary. */

@@ -33,6 +33,20 @@ export async function run(config: Config, { load, watchFile }: RunOptions): Prom
   const log = createLog({ level: config.log.level, format: config.log.format, base: { pair: config.name } });
   const version = productVersion();
   const signal = stopSignal((name) => log.warn({ signal: name }, 'second signal: ending at once'));
+  let begun = (): void => {};
+  const isBegun = new Promise<void>((resolve) => {
+    begun = resolve;
+  });
+  // A signal without a handler would end the process: the handlers are there before anybody can know its number.
+  process.on('SIGHUP', () => void isBegun.then(unattended));
+  const handedOver = onHotRestart(log, async () => {
+    await isBegun;
+    const successor = await hotRestart(proxy, async (pid) => {
+      manager.mainProcess(pid);
+      await Promise.all([admin?.close(), control.close()]);
+    });
+    log.info({ successor }, 'another process goes on');
+  });
 
   const manager = new ServiceManager({
     env: process.env,
@@ -72,7 +86,6 @@ export async function run(config: Config, { load, watchFile }: RunOptions): Prom
       if (!(error instanceof ColoError)) throw error; // a ColoError is in the log
     }
   };
-  process.on('SIGHUP', unattended);
   if (watchFile !== undefined) {
     watchFileOf(watchFile, { interval: WATCH_PERIOD_MS, persistent: false }, (now, before) => {
       if (now.mtimeMs !== before.mtimeMs && now.mtimeMs !== 0) unattended();
@@ -91,14 +104,8 @@ export async function run(config: Config, { load, watchFile }: RunOptions): Prom
   });
   await control.open();
   manager.ready(`pair ${config.name}: the primary's traffic passes; see colo-proxy status`);
+  begun();
 
-  const handedOver = onHotRestart(log, async () => {
-    const successor = await hotRestart(proxy, async (pid) => {
-      manager.mainProcess(pid);
-      await Promise.all([admin?.close(), control.close()]);
-    });
-    log.info({ successor }, 'another process goes on');
-  });
   const ending = await Promise.race([signal, handedOver]);
   if (ending === 'handed over') return 0;
 

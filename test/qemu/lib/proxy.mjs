@@ -63,6 +63,7 @@ export class ProxyUnderTest {
       /"successor":(\d+)/.exec(old.logText().split('"another process goes on"').at(-2).split('\n').at(-1)) ??
       [];
     this.child = new SuccessorOfChild(Number(pid), this.logFile);
+    await until('metrics of the successor', msMax, () => this.metrics().catch(() => undefined));
     return Number(pid);
   }
 

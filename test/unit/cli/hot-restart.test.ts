@@ -124,6 +124,19 @@ describe('SIGUSR2', () => {
     expect(await status()).toMatchObject({ state: 'failed-over', carrier: 'secondary' });
   }, 240_000);
 
+  it('a signal that comes while the successor is still beginning is not lost', async () => {
+    await protect();
+    const successors = () => proxy.lines.filter((line) => 'successor' in line).map((line) => line.successor);
+    process.kill(pid, 'SIGUSR2');
+    await until('the first', () => successors().length === 1);
+    pid = successors()[0] as number;
+    process.kill(pid, 'SIGUSR2');
+    await until('the second', () => successors().length === 2);
+    await until('its end', () => !isThere(pid));
+    pid = successors()[1] as number;
+    await until('its control socket', async () => (await status())?.state === 'protected');
+  }, 120_000);
+
   const inTheHold = (action: string): string =>
     `process.on('message', ({ kind }) => { if (kind === 'inheritance') { ${action} } });`;
 

@@ -31,6 +31,12 @@ export const MUTANTS = [
     put: 'const same = -1;',
   },
   {
+    name: 'payload of plain data is not compared',
+    in: 'compare/tcp-match.js',
+    find: 'if (differenceOf(view.bytes, view.payload, store.buffer(head), at, length) !== -1)',
+    put: 'if (false)',
+  },
+  {
     name: 'commit at RECEIVED',
     in: 'checkpoint/coordinator.js',
     find: 'case SyncPoint.RECEIVED:',

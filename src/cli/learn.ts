@@ -21,6 +21,9 @@ function proposalLines(one: Proposal, index: number): string[] {
     `   such as ${one.example.reason} in ${one.example.flow}${one.example.offset < 0 ? '' : ` at byte ${one.example.offset}`}`,
     `   rule: ${one.rule}`,
     `   waiving it gives up: ${one.givesUp}`,
+    ...(one.decoder === null
+      ? []
+      : [`   decoder: ${one.decoder}; one would say whether waiving is right, and gives up nothing`]),
     '',
   ];
 }

@@ -12,6 +12,8 @@ export interface Proposal {
   readonly example: ReplayDivergence;
   /** What a person would add to the configuration, with a `why` of their own. */
   readonly rule: string;
+  /** What a decoder would go by, where none knows bytes that differ; null where there is nothing to decode. */
+  readonly decoder: string | null;
 }
 
 export function proposals(divergences: readonly ReplayDivergence[]): Proposal[] {
@@ -34,6 +36,7 @@ export function proposals(divergences: readonly ReplayDivergence[]): Proposal[] 
       givesUp: givesUp(all[0]!),
       example: all[0]!,
       rule: ruleOf(all[0]!),
+      decoder: decoderOf(all),
     }))
     .sort((a, b) => b.checkpointsSaved - a.checkpointsSaved || b.divergences - a.divergences);
 }
@@ -56,6 +59,37 @@ function ruleOf({ flow }: ReplayDivergence): string {
   const known = /^(tcp|udp|icmp|icmpv6)$/.test(protocol) ? protocol : 'any';
   const ports = port === '' ? '' : `, guestPort: ${port}`;
   return `{ action: waive, protocol: ${known}${ports}, why: '...' }`;
+}
+
+/** Two cases may agree by chance. */
+const DECODER_CASES_MIN = 3;
+
+/** Bytes that differ between the VMs and that no decoder knows: what is the same about where they stand. */
+function decoderOf(all: readonly ReplayDivergence[]): string | null {
+  const unknown = all.filter(({ reason, field }) => reason === 'payload' && field === undefined);
+  if (unknown.length < DECODER_CASES_MIN) return null;
+  const signs: string[] = [];
+  const before = unknown.map((one) => one.before).reduce(commonEnd);
+  if (before !== '') signs.push(`behind ${shown(before)}`);
+  const [{ flow, offset }] = unknown as [ReplayDivergence];
+  if (!flow.startsWith('tcp ') && unknown.every((one) => one.offset === offset)) {
+    signs.push(`at byte ${offset} of the datagram`);
+  }
+  const where = signs.length === 0 ? 'at no place in common, as if all were encrypted' : signs.join(', ');
+  return `no decoder knows the bytes that differ; in each of ${unknown.length} cases they stand ${where}`;
+}
+
+/** Of two strings of hexadecimal bytes. */
+function commonEnd(one: string, other: string): string {
+  const digitsMax = Math.min(one.length, other.length);
+  let digits = 0;
+  while (digits < digitsMax && one.endsWith(other.slice(-digits - 2))) digits += 2;
+  return digits === 0 ? '' : one.slice(-digits);
+}
+
+function shown(hex: string): string {
+  const text = Buffer.from(hex, 'hex').toString('latin1');
+  return /^[\x20-\x7e]+$/.test(text) ? JSON.stringify(text) : hex;
 }
 
 function givesUp({ flow }: ReplayDivergence): string {

@@ -15,13 +15,15 @@ import { Histogram } from '../system/histogram.js';
 import type { CapturedFrame } from '../wire/capture.js';
 import { FrameView } from '../wire/frame-view.js';
 import { parseFrame } from '../wire/parse.js';
-import { explain } from './explain.js';
+import { type Explanation, explain } from './explain.js';
 import { type RecordedEvent, recordedTime } from './recorder.js';
 
 const HOLD_BOUNDS_MS = [0.1, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500];
 const MISMATCHES_SHOWN = 5;
 /** Kept for learning from them; beyond it they are counted. */
 const DIVERGENCES_KEPT_MAX = 200_000;
+/** What a decoder would recognise is short. */
+const BEFORE_BYTES_KEPT = 16;
 
 export interface ReplayDivergence {
   readonly epoch: number;
@@ -30,6 +32,8 @@ export interface ReplayDivergence {
   readonly offset: number;
   /** What a decoder says of the bytes that differ; undefined when none knows. */
   readonly field: string | undefined;
+  /** Some of what stands before them on both sides, in hexadecimal. */
+  readonly before: string;
 }
 
 export interface ReplayResult {
@@ -162,7 +166,7 @@ class Player {
           this.#hold.observe(heldMs);
           this.#made.push(`${reason} ${bytes.toString('latin1', offset, offset + length)}`);
         },
-        diverged: (divergence, copies) => this.#diverged(divergence, explain(divergence, copies()).field),
+        diverged: (divergence, copies) => this.#diverged(divergence, explain(divergence, copies())),
       },
       compileRules(this.#changes.rules ?? rules),
     );
@@ -261,11 +265,12 @@ class Player {
     }
   }
 
-  #diverged({ reason, flow, offset }: Divergence, field: string | undefined): void {
+  #diverged({ reason, flow, offset }: Divergence, { field, before }: Explanation): void {
     this.#askedEpochs.add(this.#epoch);
     this.#divergencesByReason[reason] = (this.#divergencesByReason[reason] ?? 0) + 1;
     if (this.#divergences.length < DIVERGENCES_KEPT_MAX) {
-      this.#divergences.push({ epoch: this.#epoch, reason, flow, offset, field });
+      const near = Buffer.from(before.subarray(-BEFORE_BYTES_KEPT)).toString('hex');
+      this.#divergences.push({ epoch: this.#epoch, reason, flow, offset, field, before: near });
     }
     this.#made.push(`diverged ${reason} ${flow} ${offset}`);
   }

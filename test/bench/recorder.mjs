@@ -1,5 +1,6 @@
 // What the flight recorder costs: CPU time per packet of the primary (three frames recorded: both sides' and the
 // released one) with and without it, and how many frames it leaves out when nothing else waits. A B A B, medians.
+// Then what evidence costs while the VMs agree: the clients' latest frames are kept.
 //   node test/bench/recorder.mjs [--packets N], after the build.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,6 +11,7 @@ import { Comparator } from '../../dist/compare/comparator.js';
 import { NO_RULES } from '../../dist/compare/rules.js';
 import { DEFAULT_COMPARE_LIMITS } from '../../dist/compare/verdict.js';
 import { CaptureRing } from '../../dist/evidence/capture-ring.js';
+import { ClientFrames } from '../../dist/evidence/client-frames.js';
 import { eventFrame, RECORDING_INTERFACES, RecordedComparator } from '../../dist/evidence/recorder.js';
 import { FlowTable } from '../../dist/flow/flow-table.js';
 import { realClock } from '../../dist/system/clock.js';
@@ -42,13 +44,7 @@ async function round(payloadBytes, isRecorded) {
   const comparator = isRecorded
     ? new RecordedComparator(flows, limits, sink, NO_RULES, ring, 0)
     : new Comparator(flows, limits, sink);
-  const frame = buildUdp({
-    source: '10.0.0.2',
-    destination: '10.0.0.1',
-    sourcePort: 53,
-    destinationPort: 4000,
-    payload: Buffer.alloc(payloadBytes, 7),
-  });
+  const frame = frameOf(payloadBytes);
   const view = new FrameView();
   const began = process.cpuUsage();
   const beganMs = performance.now();
@@ -68,6 +64,28 @@ async function round(payloadBytes, isRecorded) {
   return { microseconds: (user + system) / PACKETS, leftOut: share, perSecond: (PACKETS / ms) * 1000 };
 }
 
+function frameOf(payloadBytes) {
+  return buildUdp({
+    source: '10.0.0.2',
+    destination: '10.0.0.1',
+    sourcePort: 53,
+    destinationPort: 4000,
+    payload: Buffer.alloc(payloadBytes, 7),
+  });
+}
+
+/** Nanoseconds of CPU a client frame. */
+function keeping(payloadBytes) {
+  const frame = frameOf(payloadBytes);
+  const view = new FrameView();
+  parseFrame(frame, 0, frame.length, 0, view);
+  const kept = new ClientFrames();
+  const began = process.cpuUsage();
+  for (let packet = 0; packet < PACKETS; packet++) kept.keep(view, packet);
+  const { user, system } = process.cpuUsage(began);
+  return ((user + system) / PACKETS) * 1000;
+}
+
 const median = (list) => list.toSorted((a, b) => a - b)[list.length >> 1];
 
 await round(64, true); // warm
@@ -83,4 +101,9 @@ for (const payloadBytes of [64, 1400]) {
   console.log(
     `${payloadBytes} bytes: ${cost(without)} us of CPU a packet, recorded ${cost(recorded)} us (${perSecond},000 packets/s; ${leftOut} % of the frames left out)`,
   );
+}
+keeping(64); // warm
+for (const payloadBytes of [18, 64, 1400]) {
+  const cost = median(Array.from({ length: ROUNDS }, () => keeping(payloadBytes)));
+  console.log(`${payloadBytes} bytes: ${Math.round(cost)} ns of CPU to keep a client's frame for evidence`);
 }

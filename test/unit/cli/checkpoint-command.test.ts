@@ -126,7 +126,8 @@ describe('colo-proxy checkpoint', () => {
     // a stranger sees its socket closed before the log tells of it
     await proxy.until('a line for each', () => refusals().length >= strangers.length);
     expect(refusals()).toHaveLength(strangers.length);
-    for (const { msg } of refusals()) expect(msg).toMatch(/was turned away: a migration is under COLO already/);
+    for (const { msg } of refusals())
+      expect(msg).toMatch(/was turned away: a migration is under COLO already/);
     expect(await checkpoint()).toMatchObject({ code: 0 });
     expect((await status())?.state).toMatch(/protected|checkpointing/);
   }, 60_000);

@@ -7,7 +7,7 @@ import { holdLimits, readRecording, readRules, replayReport } from '../../../src
 import { compileRules } from '../../../src/compare/rules.js';
 import { ruleSchema } from '../../../src/config/rule-schema.js';
 import { CaptureRing } from '../../../src/evidence/capture-ring.js';
-import { proposals } from '../../../src/evidence/learn.js';
+import { type Proposal, proposals } from '../../../src/evidence/learn.js';
 import { fileHeader, packetBlock } from '../../../src/evidence/pcapng-blocks.js';
 import {
   eventFrame,
@@ -279,6 +279,48 @@ describe('a recording', () => {
 });
 
 describe('learn', () => {
+  const unknown = (flow: string, offset: number, before: string, epoch = 1) => ({
+    ...{ epoch, reason: 'payload', flow, offset, field: undefined },
+    before: Buffer.from(before, 'latin1').toString('hex'),
+  });
+
+  it('says what a decoder would go by where none knows the bytes that differ', () => {
+    const database = 'tcp 10.0.0.2:5432 > 10.0.0.1:4000';
+    const game = 'udp 10.0.0.2:27015 > 10.0.0.1:4000';
+    const sealed = 'udp 10.0.0.2:51820 > 10.0.0.1:4000';
+    const rare = 'udp 10.0.0.2:7 > 10.0.0.1:4000';
+    const told = proposals([
+      unknown(database, 100, 'a row, token='),
+      unknown(database, 9000, 'another token='),
+      unknown(database, 70, 'token='),
+      ...['\x01a', '\x02a', '\x03a'].map((before) => unknown(game, 12, before)),
+      ...['\xffa', '\xfea', '\xffb'].map((before, index) => unknown(sealed, index, before)),
+      unknown(rare, 1, 'x'),
+      unknown(rare, 1, 'x'),
+    ]);
+    const decoders = Object.fromEntries(told.map(({ source, decoder }) => [source, decoder]));
+    expect(decoders['tcp 5432']).toMatch(/in each of 3 cases they stand behind "token="$/);
+    expect(decoders['udp 27015']).toMatch(/they stand behind "a", at byte 12 of the datagram$/);
+    expect(decoders['udp 51820']).toMatch(/at no place in common/);
+    expect(decoders['udp 7']).toBeNull();
+  });
+
+  it('of a common end is never more than either has', () => {
+    fc.assert(
+      fc.property(fc.array(fc.uint8Array({ maxLength: 6 }), { minLength: 3, maxLength: 4 }), (befores) => {
+        const flow = 'tcp 10.0.0.2:9 > 10.0.0.1:4';
+        const texts = befores.map((bytes) => Buffer.from(bytes).toString('latin1'));
+        const [{ decoder }] = proposals(texts.map((text) => unknown(flow, 0, text))) as [Proposal];
+        let common = texts[0]!;
+        while (!texts.every((text) => text.endsWith(common))) common = common.slice(1);
+        const hex = Buffer.from(common, 'latin1').toString('hex');
+        const expected =
+          common === '' ? 'at no place' : `behind ${/^[ -~]+$/.test(common) ? JSON.stringify(common) : hex}`;
+        expect(decoder).toContain(expected);
+      }),
+    );
+  });
+
   it('ranks sources by the checkpoints that each alone has cost', () => {
     const one = (epoch: number, flow: string, field?: string) => ({
       epoch,
@@ -286,6 +328,7 @@ describe('learn', () => {
       flow,
       offset: 1,
       field,
+      before: '',
     });
     const dnsFlow = 'udp 10.0.0.2:53 > 10.0.0.1:4000';
     const web = 'tcp 10.0.0.2:80 > 10.0.0.1:4000';

@@ -56,7 +56,14 @@ export interface ReplayResult {
   readonly framesLeftOut: number;
 }
 
-/** A file may say anything: limits in the ranges of a configuration keep the memory within what a proxy may take. */
+/** Made whole before the first frame is read, and a file may ask for anything: about 1 GiB each at most. */
+const REPLAY_LIMITS_MAX = {
+  flowsMax: 4_194_304,
+  heldFramesMax: 4_194_304,
+  releasedRecordBytesMax: 1024 * 1024 * 1024,
+} as const;
+
+/** A file may say anything: limits are in the ranges of a configuration. */
 const comparingSchema = z.object({ limits: configSchema.shape.compare, rules: configSchema.shape.rules });
 const startSchema = comparingSchema.extend({ wallBaseMs: z.number() });
 
@@ -102,6 +109,18 @@ function checked<Schema extends z.ZodType>(schema: Schema, event: RecordedEvent)
     'COLO_ERR_CAPTURE',
     `the ${event.event} event is wrong: ${issue?.path.join('.')}: ${issue?.message}`,
   );
+}
+
+function bounded(limits: CompareLimits): CompareLimits {
+  for (const name of Object.keys(REPLAY_LIMITS_MAX) as (keyof typeof REPLAY_LIMITS_MAX)[]) {
+    const max = REPLAY_LIMITS_MAX[name];
+    if (limits[name] <= max) continue;
+    throw new ColoError(
+      'COLO_ERR_CAPTURE',
+      `limits.${name}: at most ${max} when a recording is decided again, not ${limits[name]}`,
+    );
+  }
+  return limits;
 }
 
 function eventIn(frame: CapturedFrame): RecordedEvent | undefined {
@@ -152,7 +171,7 @@ class Player {
   #start(event: RecordedEvent): void {
     const { limits: recorded, rules, wallBaseMs } = checked(startSchema, event);
     if (wallBaseMs === this.#wallBaseMs) return;
-    const limits = { ...recorded, ...this.#changes.limits };
+    const limits = bounded({ ...recorded, ...this.#changes.limits });
     this.#limits = limits;
     this.#wallBaseMs = wallBaseMs;
     this.#flows = new FlowTable({ flowsMax: limits.flowsMax, seed: 1 });

@@ -257,6 +257,12 @@ describe('a recording', () => {
 
   it.each([
     [{ limits: { flowsMax: 1e12 } }, /start event is wrong: limits.flowsMax/],
+    [{ limits: { flowsMax: 16_777_216 }, wallBaseMs: 0 }, /limits.flowsMax: at most 4194304 .* not 16777216/],
+    [{ limits: { heldFramesMax: 16_777_216 }, wallBaseMs: 0 }, /limits.heldFramesMax: at most 4194304/],
+    [
+      { limits: { releasedRecordBytesMax: 2 ** 36 }, wallBaseMs: 0 },
+      /limits.releasedRecordBytesMax: at most/,
+    ],
     [{ limits: { heldBytesMax: -1 } }, /start event is wrong: limits.heldBytesMax/],
     [{ limits: TEST_LIMITS, rules: [{}] }, /start event is wrong: rules.0/],
     [{}, /start event is wrong/],

@@ -9,6 +9,7 @@ import { Download } from './download.mjs';
 import { GapMeter } from './gap-meter.mjs';
 import { LineConnection } from './line-connection.mjs';
 import { pattern } from './pattern.mjs';
+import { timedJobs } from './timed.mjs';
 
 const ECHO_PORT = 7;
 const DOWNLOAD_MS_MAX = 60_000;
@@ -21,6 +22,8 @@ const heard = [];
 const forwards = new Map();
 
 export const jobs = {
+  ...timedJobs,
+
   /** `count` downloads, `parallel` at a time. */
   async downloads({ host, path, count, parallel = 2, msMax = DOWNLOAD_MS_MAX }) {
     const results = [];

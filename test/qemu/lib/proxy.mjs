@@ -138,9 +138,9 @@ function configOf(linkKind, sockets, config, twoNics) {
     client: { link: client, ...(linkKind === 'tap' ? { bridge: BRIDGE } : {}) },
     ...(twoNics ? { nics: [secondNic(linkKind, sockets)] } : {}),
     runtime: { directory: sockets },
+    log: { level: 'debug', format: 'json' },
     ...config,
     http: { listen: HTTP_LISTEN },
-    log: { level: 'debug', format: 'json' },
   };
 }
 

@@ -4,7 +4,7 @@
  * seen the newest file unchanged for a whole lease on its own monotonic clock, so no two clocks are compared.
  */
 import { randomBytes } from 'node:crypto';
-import { link, open, readdir, readFile, rename, unlink } from 'node:fs/promises';
+import { constants, link, open, readdir, rename, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Clock, sleep } from '../system/clock.js';
 import type { Arbiter, ArbiterSnapshot, Claim, ClaimAnswer, Claimant, LeaseLimits } from './arbiter.js';
@@ -134,10 +134,7 @@ export class FileArbiter implements Arbiter {
   async #newest(): Promise<Newest> {
     const generation = Math.max(0, ...(await this.#generations()));
     if (generation === 0) return { generation, text: '' };
-    const text = await readFile(this.#path(generation), 'utf8');
-    if (text.length > RECORD_BYTES_MAX)
-      throw new Error(`${this.#path(generation)} is no record of this proxy`);
-    return { generation, text };
+    return { generation, text: await readRecord(this.#path(generation)) };
   }
 
   async #generations(): Promise<number[]> {
@@ -169,6 +166,19 @@ export class FileArbiter implements Arbiter {
       await file.close();
     }
     return path;
+  }
+}
+
+/** A record is replaced whole, so what was opened does not change. Whatever else lies there is not read, or waited for. */
+async function readRecord(path: string): Promise<string> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const status = await file.stat();
+    if (!status.isFile() || status.size > RECORD_BYTES_MAX)
+      throw new Error(`${path} is no record of this proxy`);
+    return await file.readFile('utf8');
+  } finally {
+    await file.close();
   }
 }
 

@@ -28,7 +28,7 @@ export interface Arbiter {
   readonly kind: 'none' | 'exec' | 'file' | 'etcd';
   /** Nothing may leave before the first claim is won, and the right must be renewed; 0: neither. */
   readonly leaseMs: number;
-  /** Never rejects. May take as long as its own limits allow; the caller has one, too. */
+  /** May reject, and take as long as its own limits allow: who asks takes both as unknown (`answerWithin`). */
   claim(claim: Claim, signal: AbortSignal): Promise<ClaimAnswer>;
   /** The same right for longer; `lost`: it has run out or is another's. Only asked where there is a lease. */
   renew(signal: AbortSignal): Promise<ClaimAnswer>;
@@ -74,7 +74,7 @@ export function noArbiter(): Arbiter {
   };
 }
 
-/** An answer, or `unknown` when `ask` rejects or takes longer than `msMax`; `ask` is told to stop. */
+/** An answer, or `unknown` when `ask` fails or takes longer than `msMax`; `ask` is told to stop. Never rejects. */
 export async function answerWithin(
   clock: Clock,
   msMax: number,
@@ -86,7 +86,8 @@ export async function answerWithin(
       resolve({ outcome: 'unknown', detail: `the arbiter did not answer within ${msMax} ms` });
       abort.abort();
     });
-    ask(abort.signal)
+    Promise.resolve()
+      .then(() => ask(abort.signal))
       .catch((error: unknown): ClaimAnswer => ({ outcome: 'unknown', detail: String(error) }))
       .then((answer) => {
         timer.cancel();

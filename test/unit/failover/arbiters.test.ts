@@ -1,4 +1,5 @@
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -70,6 +71,20 @@ describe('generations in a directory', () => {
     expect(later.outcome).toBe('won'); // nobody renewed
   });
 
+  it('a directory that is not there, or a record that is none, is unknown', async () => {
+    const ask = () => answerWithin(realClock, 5000, (abort) => of('a').claim(claim, abort));
+    const record = join(folder, 'web.generation-7');
+    execFileSync('mkfifo', [record]); // opening it would wait for a writer
+    expect(await ask()).toMatchObject({ outcome: 'unknown', detail: expect.stringContaining('no record') });
+    rmSync(record);
+    writeFileSync(record, '');
+    truncateSync(record, 2 ** 40); // reading it would take all memory
+    expect(await ask()).toMatchObject({ outcome: 'unknown', detail: expect.stringContaining('no record') });
+    rmSync(folder, { recursive: true });
+    expect(await ask()).toMatchObject({ outcome: 'unknown', detail: expect.stringContaining('ENOENT') });
+    mkdirSync(folder);
+  });
+
   it('whoever renews keeps it; whoever does not loses it, and learns so', async () => {
     const [a, b] = [of('a'), of('b')];
     expect((await a.claim(claim, signal)).outcome).toBe('won');
@@ -109,6 +124,14 @@ it('a lease in a directory goes from process to process without a gap', async ()
     (owner, process, clock) => new FileArbiter(folder, { pair: 'web', owner, process }, lease, clock),
   );
 }, 20_000);
+
+it('an arbiter that fails at once is unknown, like one that fails later', async () => {
+  const fail = (): never => {
+    throw new Error('broken');
+  };
+  for (const ask of [fail, async () => fail()])
+    expect(await answerWithin(realClock, 5000, ask)).toEqual({ outcome: 'unknown', detail: 'Error: broken' });
+});
 
 describe('the mandate', () => {
   const LIMITS = { claimMsMax: 100, retryMs: 50 };

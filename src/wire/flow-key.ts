@@ -134,11 +134,3 @@ export function hashFlowKey(key: Int32Array, at: number, seed: number): number {
   }
   return (v1 ^ v3) >>> 0;
 }
-
-const scratch = new Int32Array(FLOW_KEY_WORDS);
-
-/** hashFlowKey of the frame's key. Who needs the key too writes it once and hashes that. */
-export function hashFlow(view: FrameView, fromClient: boolean, seed: number): number {
-  writeFlowKey(view, fromClient, scratch, 0);
-  return hashFlowKey(scratch, 0, seed);
-}

@@ -11,7 +11,7 @@ export async function make(load) {
   const { FrameKind, FrameView } = await load('wire/frame-view.js');
   const { parseQuoted } = await load('wire/quoted.js');
   const { flowText } = await load('wire/addresses.js');
-  const { hashFlow } = await load('wire/flow-key.js');
+  const { FLOW_KEY_WORDS, writeFlowKey } = await load('wire/flow-key.js');
   const { buildTcp } = await load('wire/build.js');
   const checksum = await load('wire/checksum.js');
   const { completeChecksum, segmentFrame, SEGMENTS_MAX } = await load('wire/segment.js');
@@ -25,6 +25,7 @@ export async function make(load) {
   const frames = [...all, ...[...kinds.values()].filter((_bytes, index) => index % 4 === 0)];
 
   const view = new FrameView();
+  const key = new Int32Array(FLOW_KEY_WORDS);
   const quoted = new FrameView();
   const FIELDS = Object.keys(view).filter((name) => !['bytes', 'start', 'end'].includes(name));
   const OFFSETS = ['network', 'l3', 'l3End', 'l4', 'payload', 'options', 'optionsEnd', 'timestamp', 'sack'];
@@ -57,7 +58,10 @@ export async function make(load) {
         parseFrame(place, MARGIN, bytes.length, 0, view);
         inside(view);
         const all = [facts(view), checksum.verifyL4Checksum(view)];
-        if (view.ipVersion !== 0) all.push(flowText(view, false), hashFlow(view, true, 1));
+        if (view.ipVersion !== 0) {
+          writeFlowKey(view, true, key, 0);
+          all.push(flowText(view, false), ...key);
+        }
         if (parseQuoted(view, quoted)) {
           inside(quoted);
           all.push(facts(quoted), flowText(quoted, true));

@@ -3,7 +3,6 @@ import { DEFAULT_COMPARE_LIMITS } from '../../../src/compare/verdict.js';
 import { DataPlane } from '../../../src/dataplane/data-plane.js';
 import type { LinkHandler } from '../../../src/link/link.js';
 import { memoryLinkPair } from '../../../src/link/memory-link.js';
-import { Tracer } from '../../../src/link/tracer.js';
 import { ManualClock } from '../../../src/system/manual-clock.js';
 
 it('a frame that waited for a slow client side does not leave after the mandate has ended', async () => {
@@ -19,7 +18,7 @@ it('a frame that waited for a slow client side does not leave after the mandate 
   };
   const plane = new DataPlane({
     links: {
-      client: new Tracer(inner, () => {}),
+      client: inner,
       primary: near('primary'),
       secondary: near('secondary'),
     },

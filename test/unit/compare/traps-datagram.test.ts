@@ -259,6 +259,29 @@ describe('T16: fragments', () => {
     }
   });
 
+  it('of TCP are compared as they are, header and all: they wait for a checkpoint, and match after it', () => {
+    const harness = new Harness();
+    const { p, s } = established(harness);
+    const pieces = (guest: Guest, id: number): Buffer[] => {
+      const l4 = guest.frame({ at: 1, data: 'a segment that is too long' }).subarray(34);
+      return [
+        buildIp({ ...V4, id, fragment: { offset: 0, more: true } }, 6, l4.subarray(0, 24)),
+        buildIp({ ...V4, id, fragment: { offset: 24, more: false } }, 6, l4.subarray(24)),
+      ];
+    };
+    for (const frame of pieces(p, 1)) harness.primary(frame);
+    for (const frame of pieces(s, 2)) harness.secondary(frame);
+    harness.pass(100);
+    expect(harness.released).toHaveLength(0);
+    expect(harness.divergences.map(({ reason, offset }) => [reason, offset])).toEqual([['payload', 5]]);
+    harness.commit();
+    expect(harness.reasons).toEqual(['committed', 'committed']);
+    // the loaded secondary has the primary's numbers
+    for (const frame of pieces(p, 3)) harness.primary(frame);
+    for (const frame of pieces(p, 4)) harness.secondary(frame);
+    expect(harness.reasons.slice(2)).toEqual(['matched', 'matched']);
+  });
+
   it('a piece repeated byte for byte is no overlap', () => {
     const harness = new Harness();
     const [first, second] = whole(V4, 7, TEXT, [8]);

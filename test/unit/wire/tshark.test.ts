@@ -93,6 +93,16 @@ describe.skipIf(!available)('tshark agrees', async () => {
     expect(rows.filter((row) => `${row.tcpChecksum}${row.udpChecksum}`.startsWith('1')).length).toBe(6);
   });
 
+  it('where it is stricter than a receiver, or takes for IP what is not', () => {
+    const frames = [
+      // a checksum of 0xffff, which adds up as 0 does
+      '0010db88d2efc8bcc896d2a08100b0008100b000080045000040df8e400040066dd38d8ee405c096bb2be9d00050fe21323a00000000b002ffffffff3bc00000020405b4010303040101080a164add200000000004020000',
+      // an EtherType that IANA has given to nobody
+      'c412f5ff72e86cf049b2de6efff245000028139740008006434f9400000151da480ff06500507fff1d18000019ffff100104e32000ff000000000000000000',
+    ].map((text) => Buffer.from(text, 'hex'));
+    expect(differences(frames, dissector!.dissect(frames))).toEqual([]);
+  });
+
   it('on every frame of the captures', async () => {
     const { files, frames } = await framesUnder([CAPTURES], fromSource);
     expect([files, frames.length]).toEqual([8, 171]);

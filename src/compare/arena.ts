@@ -2,6 +2,7 @@
  * Memory for held frames: chunks of 1 MiB, each cut into blocks of one size. A chunk that has become empty can serve
  * another size, so the bound on chunks bounds the memory whatever the mix of frames over time.
  */
+import { readS32, writeU32 } from '../wire/bytes.js';
 import { allocateFrameBytes, type FrameBytes } from '../wire/frame-memory.js';
 
 const CHUNK_BYTES = 1 << 20;
@@ -73,7 +74,7 @@ export class Arena {
       offset = this.#cutBytes[chunk]!;
       this.#cutBytes[chunk] = offset + size;
     } else {
-      this.#freeHead[chunk] = this.#chunks[chunk]!.readInt32LE(offset);
+      this.#freeHead[chunk] = readS32(this.#chunks[chunk]!, offset);
     }
     this.#usedBlocks[chunk] = this.#usedBlocks[chunk]! + 1;
     if (this.#freeHead[chunk] === 0 && this.#cutBytes[chunk]! + size > CHUNK_BYTES)
@@ -86,7 +87,7 @@ export class Arena {
     const offset = address % CHUNK_BYTES;
     const index = this.#classOf[chunk]!;
     const wasFull = this.#freeHead[chunk] === 0 && this.#cutBytes[chunk]! + BLOCK_BYTES[index]! > CHUNK_BYTES;
-    this.#chunks[chunk]!.writeInt32LE(this.#freeHead[chunk]!, offset);
+    writeU32(this.#chunks[chunk]!, offset, this.#freeHead[chunk]!);
     this.#freeHead[chunk] = offset + 1;
     this.#usedBlocks[chunk] = this.#usedBlocks[chunk]! - 1;
     if (wasFull) this.#linkRoomy(chunk, index);

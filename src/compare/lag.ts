@@ -26,6 +26,9 @@ export class LagEstimate {
   #total = 0;
   #sinceHalving = 0;
   #holdMs: number;
+  /** Of a batch many have the same. */
+  #lastMs = 0;
+  #lastBucket = 0;
 
   constructor(limits: HoldLimits) {
     this.#limits = limits;
@@ -38,9 +41,12 @@ export class LagEstimate {
   }
 
   sample(lagMs: number): void {
-    const bucket = lagMs < FIRST_MS ? 0 : 1 + Math.floor(Math.log(lagMs / FIRST_MS) / LOG_GROWTH);
-    const index = bucket < BUCKETS ? bucket : BUCKETS - 1;
-    this.#counts[index] = this.#counts[index]! + 1;
+    if (lagMs !== this.#lastMs) {
+      this.#lastMs = lagMs;
+      const bucket = lagMs < FIRST_MS ? 0 : 1 + Math.floor(Math.log(lagMs / FIRST_MS) / LOG_GROWTH);
+      this.#lastBucket = bucket < BUCKETS ? bucket : BUCKETS - 1;
+    }
+    this.#counts[this.#lastBucket] = this.#counts[this.#lastBucket]! + 1;
     this.#total += 1;
     this.#sinceHalving += 1;
     if (this.#sinceHalving < HALF_LIFE_SAMPLES) return;

@@ -66,6 +66,21 @@ describe('FlowTable', () => {
     );
   });
 
+  it('makes a flow anew that was removed a short while ago, also when its slot is taken', () => {
+    const table = new FlowTable({ flowsMax: 4, seed: 99 });
+    const slot = table.findOrAdd(tcp(1), false, 0);
+    table.remove(slot);
+    expect(table.findOrAdd(tcp(1), false, 0)).toBe(slot);
+    expect([table.count, table.isLive(slot)]).toEqual([1, true]);
+    table.remove(slot);
+    expect(table.findOrAdd(tcp(2), false, 0)).toBe(slot);
+    expect(table.findOrAdd(tcp(1), false, 0)).not.toBe(slot);
+    expect(table.count).toBe(2);
+    // the same ports and addresses from the other side, and on a VLAN, are other flows
+    const others = [table.findOrAdd(tcp(1), true, 0), table.findOrAdd(tcp(1, 5), false, 0)];
+    expect(new Set([slot, table.findOrAdd(tcp(1), false, 0), ...others]).size).toBe(4);
+  });
+
   it('finds all others after any one is removed, whatever collides', () => {
     for (let seed = 1; seed <= 60; seed += 1) {
       const table = new FlowTable({ flowsMax: 64, seed });

@@ -37,7 +37,7 @@ const FLOW_IDLE_MS_MAX = 7_200_000;
 const EVICTION_CANDIDATES = 64;
 /** ... up to this many at any time, or to the whole table as far as the looking of the time passed is not spent: */
 const EVICTION_SLOTS_MIN = 512;
-/** about a hundredth of one core, whatever a flood of new flows does. */
+/** one or two hundredths of a core, whatever a flood of new flows does; the whole table, 2 ms, less than a checkpoint. */
 const EVICTION_SLOTS_PER_MS = 1000;
 /**
  * A connection that may still be open is put out for another only after it has been idle for this share of its limit:

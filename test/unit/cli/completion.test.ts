@@ -71,11 +71,11 @@ describe('completions', () => {
 
   it.for(SHELLS)(
     '%s completes commands, flags, choices, and the flags of run without a command',
+    { timeout: 30_000 },
     async (shell, { skip }) => {
       if (!has(shell)) skip(`${shell} is not installed`);
       const { out } = await commandLine(`completion ${shell}`);
       expect(completed(shell, out)).toEqual(TYPED.map(([, word]) => word));
     },
-    30_000,
   );
 });

@@ -71,8 +71,9 @@ export interface FramePort extends Port {
    * taken out is back in the frame. Frames longer than `slotBytes - SLOT_OVERHEAD_BYTES` are dropped and
    * counted. The k-th frame received lies in slot k.
    *
-   * Returns the number of frames; fewer than `maxFrames` means that nothing was left waiting (unless more than
-   * 1,024 unusable frames were dropped on the way). Throws ENETDOWN once when the interface went down.
+   * Returns the number of frames; 0 means that nothing was left waiting (unless more than 1,024 unusable frames were
+   * dropped on the way). It ends with the frame that makes it 256 KiB. Throws ENETDOWN once when the interface went
+   * down.
    */
   receive(
     slab: Uint8Array,

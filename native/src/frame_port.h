@@ -18,6 +18,9 @@ constexpr uint32_t kVnetHeaderBytes = 10;
 // putting a VLAN tag back moves the start 4 bytes down.
 constexpr uint32_t kSlotOverheadBytes = 16;
 
+// A receive call ends with the frame that passes this.
+constexpr uint64_t kBytesPerReceive = 256 * 1024;
+
 class FramePort : public Port {
  public:
   static constexpr Kind kKind = Kind::kFrame;
@@ -50,7 +53,10 @@ class FramePort : public Port {
     int32_t* lengths;
     uint32_t wanted;
     uint32_t received = 0;
+    uint64_t bytes = 0;
 
+    // More would drive what came first out of the processor's caches before it is looked at.
+    bool full() const { return received == wanted || bytes >= kBytesPerReceive; }
     uint32_t frame_bytes_max() const { return slot_bytes - kSlotOverheadBytes; }
     // Where the frame of a slot is received.
     uint8_t* Frame(uint32_t slot) const { return slab + size_t{slot} * slot_bytes + kSlotOverheadBytes; }
@@ -59,6 +65,7 @@ class FramePort : public Port {
       offsets[received] = static_cast<int32_t>(frame - slab);
       lengths[received] = static_cast<int32_t>(length);
       received++;
+      bytes += length;
     }
   };
 
@@ -71,7 +78,7 @@ class FramePort : public Port {
     uint32_t count;
   };
 
-  // Receives until `slots` is full or nothing seems to be left; with no frame received, nothing is. Returns 0, or
+  // Receives until `slots` are full or nothing seems to be left; with no frame received, nothing is. Returns 0, or
   // the errno that ended it.
   virtual int Receive(Slots* slots) = 0;
 

@@ -58,6 +58,7 @@ class PacketSocket final : public FramePort {
 
   // Frames of the last call, which foretell those of the next.
   uint32_t last_received_ = kFramesPerCall;
+  uint64_t last_mean_bytes_ = 0;
   struct mmsghdr messages_[kFramesPerCall];
   struct iovec pieces_[kFramesPerCall * 2];
   Control controls_[kFramesPerCall];
@@ -86,7 +87,8 @@ uint8_t* PacketSocket::RestoreTag(uint8_t* frame, uint32_t* length, const struct
 int PacketSocket::Receive(Slots* slots) {
   uint32_t dropped = 0;
   uint32_t round = std::clamp(2 * last_received_, kFramesPerCallMin, kFramesPerCall);
-  while (slots->received < slots->wanted && dropped < kDropsPerReceiveMax) {
+  if (last_mean_bytes_ != 0) round = std::min<uint32_t>(round, kBytesPerReceive / last_mean_bytes_ + 1);
+  while (!slots->full() && dropped < kDropsPerReceiveMax) {
     const uint32_t base = slots->received;
     const uint32_t asked = std::min(slots->wanted - base, round);
     for (uint32_t i = 0; i < asked; i++) {
@@ -130,6 +132,7 @@ int PacketSocket::Receive(Slots* slots) {
       slots->Accept(free, length);
     }
     last_received_ = slots->received;
+    if (slots->received > 0) last_mean_bytes_ = slots->bytes / slots->received;
     // Fewer than asked: the queue is empty, or the rest waits behind an error. The next call finds out which.
     if (static_cast<uint32_t>(got) < asked && slots->received > 0) break;
     round = kFramesPerCall;

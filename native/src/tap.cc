@@ -28,7 +28,7 @@ class Tap final : public FramePort {
 int Tap::Receive(Slots* slots) {
   const size_t capacity = vnet_bytes() + slots->frame_bytes_max();
   uint32_t dropped = 0;
-  while (slots->received < slots->wanted && dropped < kDropsPerReceiveMax) {
+  while (!slots->full() && dropped < kDropsPerReceiveMax) {
     uint8_t* frame = slots->Frame(slots->received);
     // tun_do_read copies what fits and says nothing of the rest: one byte too many shows it.
     uint8_t excess;

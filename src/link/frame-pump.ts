@@ -1,6 +1,12 @@
 import { type FramePort, SLOT_OVERHEAD_BYTES } from '../../native/index.js';
 import type { Clock } from '../system/clock.js';
-import type { FrameBatch, LinkAbilities, LinkCounters, VnetHeaderBytes } from './link.js';
+import {
+  type FrameBatch,
+  type LinkAbilities,
+  type LinkCounters,
+  VNET_HEADER_BYTES,
+  type VnetHeaderBytes,
+} from './link.js';
 import { OffloadStage } from './offload.js';
 import type { LinkOptions } from './options.js';
 import { ReceiveBatch } from './receive-batch.js';
@@ -34,6 +40,8 @@ export class FramePump {
   readonly #events: PumpEvents;
   readonly #clock: Clock;
   readonly #batch: ReceiveBatch;
+  readonly #oneOffset = new Int32Array(1);
+  readonly #oneLength = new Int32Array(1);
   #port: FramePort | undefined;
   #reading = false;
   #waitingToWrite = false;
@@ -163,6 +171,23 @@ export class FramePump {
     queue.dropFront(taken);
     if (taken < wanted) this.#waitToWrite(port, taken);
     return taken;
+  }
+
+  /** Hands one frame, its vnet header in front, to the kernel from where it lies. False: the kernel did not take it. */
+  writeOne(bytes: Buffer, offset: number, length: number): boolean {
+    const port = this.#port;
+    if (!port || this.#waitingToWrite) return false;
+    this.#oneOffset[0] = offset;
+    this.#oneLength[0] = length;
+    try {
+      if (port.send(bytes, this.#oneOffset, this.#oneLength, VNET_HEADER_BYTES, 0, 1) === 0) return false;
+    } catch (error) {
+      this.#events.broken(error as Error);
+      return false;
+    }
+    this.#counters.bytesSent += length;
+    this.#counters.framesSent++;
+    return true;
   }
 
   /** A socket that is writable and yet takes nothing (ENOBUFS of a full driver queue) is asked again a little later. */

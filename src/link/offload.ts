@@ -65,6 +65,13 @@ export class OffloadStage implements FrameStage {
     return this.#queueCompleted(bytes, offset, length);
   }
 
+  /** Whether `queue` would take the frame as it is, behind its vnet header. */
+  passes(bytes: Buffer, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): boolean {
+    if (vnetHeaderBytes === 0 || !this.abilities.vnetHeader) return false;
+    const isSuperFrame = vnetGsoType(bytes, offset - VNET_HEADER_BYTES) !== GsoType.NONE;
+    return isSuperFrame ? this.#takesWhole(bytes, offset) : length <= this.abilities.frameBytesMax;
+  }
+
   #takesWhole(bytes: Buffer, offset: number): boolean {
     if (!this.abilities.gso) return false;
     const { driver } = this;

@@ -28,7 +28,7 @@ export function receiveAll(port: FramePort): ReceivedFrame[] {
         vnetHeader: Buffer.from(slab.subarray(start - port.vnetHeaderBytes, start)),
       });
     }
-    if (count < SLOTS) return frames;
+    if (count === 0) return frames;
   }
 }
 

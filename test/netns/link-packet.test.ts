@@ -162,6 +162,45 @@ describeInNamespaces('packet link', () => {
     expect(link.untaken()).toBe(0);
   });
 
+  it('keeps super-frames, which leave at once, in their place among the others', async () => {
+    const { name, holder } = quietTap();
+    host.ip(`link set ${name} txqueuelen 20`);
+    const { link } = await openLink(`packet:${name}`);
+    for (let index = 0; index < 60; index++) {
+      const isSuper = index % 3 === 1;
+      const frame = isSuper ? superFrame(20_000) : udp(50);
+      frame.writeUInt16BE(index, frame.length - 2);
+      const vnetHeaderBytes = isSuper ? 10 : 0;
+      expect(link.send(frame, vnetHeaderBytes, frame.length - vnetHeaderBytes, vnetHeaderBytes)).toBe(true);
+      if (index === 1) expect(link.counters.framesSent).toBe(2);
+      frame.fill(0); // the link needs it no more
+    }
+    link.flush();
+    expect(link.untaken()).toBe(60);
+    const got: Buffer[] = [];
+    await until(() => got.push(...holder.read()) >= 60, 'all frames read');
+    expect(got.map((frame) => frame.readUInt16BE(frame.length - 2))).toEqual([...Array(60).keys()]);
+    expect(link.counters).toMatchObject({ framesSent: 60, sendDrops: 0 });
+    expect(link.untaken()).toBe(0);
+  });
+
+  it('asks before a super-frame leaves, too', async () => {
+    const { name, holder } = quietTap();
+    const { link, at } = await openLink(`packet:${name}`);
+    at.maySend = () => false;
+    sendNow(link, superFrame(20_000), 10);
+    expect(holder.read()).toEqual([]);
+    expect(link.counters).toMatchObject({ framesSent: 0, sendDrops: 1 });
+  });
+
+  it('drains what is far more than one batch takes', async () => {
+    const { name, holder } = quietTap();
+    const { link, at } = await openLink(`packet:${name}`);
+    for (let index = 0; index < 100; index++) holder.write(superFrame(60_000), 10);
+    expect(link.drain()).toBe(100);
+    expect(at.batches).toBeGreaterThan(4);
+  });
+
   it('bounds what waits, counts the rest as drops, and can throw the waiting away', async () => {
     const { name } = quietTap();
     host.ip(`link set ${name} txqueuelen 50`);

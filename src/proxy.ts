@@ -9,6 +9,8 @@ import { EvidenceLog } from './evidence/evidence-log.js';
 import { eventFrame, RECORDING_INTERFACES, RecordedComparator } from './evidence/recorder.js';
 import { createArbiter } from './failover/create-arbiter.js';
 import { addressProbe, guestProbe, type ProbeOptions } from './failover/probe.js';
+import { type RunProgram, runProgram } from './failover/program.js';
+import { ProgramThread } from './failover/program-thread.js';
 import { firstState, StateFile } from './failover/state-file.js';
 import { createLink, type LinkRole } from './link/factory.js';
 import { interfaceMtus, mtuProblems } from './link/interface-mtus.js';
@@ -192,23 +194,31 @@ function survival(
   const file = new StateFile(stateFile);
   const found = file.load() ?? firstState();
   if (!isSuccessor) file.save(found); // what cannot be written is told now, not in the middle of a failover
+  const run = programsOf(config);
   const claimant = { pair: config.name, owner: found.owner, process: `${found.owner}-${randomInt(2 ** 47)}` };
   return {
     state: { file, found },
-    arbiter: createArbiter(arbiter, claimant, realClock),
-    probes: probesOf(config),
-    ...(fenceProgram === undefined ? {} : { fence: { program: fenceProgram, msMax: fenceMsMax } }),
+    arbiter: createArbiter(arbiter, claimant, realClock, run),
+    probes: probesOf(config, run),
+    ...(fenceProgram === undefined ? {} : { fence: { program: fenceProgram, msMax: fenceMsMax, run } }),
   };
 }
 
-function probesOf({ name, failover }: Config): ProbeOptions[] {
+/** The thread is there before it is needed. */
+function programsOf({ failover }: Config): RunProgram {
+  const { arbiter, fenceProgram, probeProgram, probeAddress } = failover;
+  const isNeeded = arbiter.kind === 'exec' || (fenceProgram ?? probeProgram ?? probeAddress) !== undefined;
+  return isNeeded ? new ProgramThread().run : runProgram;
+}
+
+function probesOf({ name, failover }: Config, run: RunProgram): ProbeOptions[] {
   const { probeProgram, probeAddress, probeEveryMs: everyMs, probeMsMax: msMax } = failover;
   const probes: ProbeOptions[] = [];
   if (probeProgram !== undefined) {
-    probes.push({ sign: 'guest-probe-failed', everyMs, msMax, look: guestProbe(probeProgram, name) });
+    probes.push({ sign: 'guest-probe-failed', everyMs, msMax, look: guestProbe(probeProgram, name, run) });
   }
   if (probeAddress !== undefined) {
-    probes.push({ sign: 'address-silent', everyMs, msMax, look: addressProbe(probeAddress) });
+    probes.push({ sign: 'address-silent', everyMs, msMax, look: addressProbe(probeAddress, run) });
   }
   return probes;
 }

@@ -3,6 +3,7 @@ import { type Arbiter, type Claimant, type LeaseLimits, noArbiter } from './arbi
 import { EtcdArbiter } from './arbiter-etcd.js';
 import { execArbiter } from './arbiter-exec.js';
 import { FileArbiter } from './arbiter-file.js';
+import type { RunProgram } from './program.js';
 
 /** As configured; what a kind does not need may be missing. */
 export interface ArbiterChoice extends LeaseLimits {
@@ -15,13 +16,18 @@ export interface ArbiterChoice extends LeaseLimits {
 }
 
 /** `choice` has passed the checks of the configuration. */
-export function createArbiter(choice: ArbiterChoice, claimant: Claimant, clock: Clock): Arbiter {
+export function createArbiter(
+  choice: ArbiterChoice,
+  claimant: Claimant,
+  clock: Clock,
+  run: RunProgram,
+): Arbiter {
   const { kind, program, directory, endpoints, prefix } = choice;
   switch (kind) {
     case 'none':
       return noArbiter();
     case 'exec':
-      return execArbiter(program!, claimant);
+      return execArbiter(program!, claimant, run);
     case 'file':
       return new FileArbiter(directory!, claimant, choice, clock);
     case 'etcd':

@@ -4,7 +4,7 @@
  */
 import type { Clock, Timer } from '../system/clock.js';
 import type { Sign } from './detector.js';
-import { runProgram } from './program.js';
+import { type RunProgram, runProgram } from './program.js';
 
 /** One failure may be a lost packet. */
 const FAILURES_IN_ROW = 2;
@@ -21,13 +21,17 @@ export interface ProbeOptions {
 }
 
 /** Run as `PROGRAM probe PAIR`; exit code 0: the guest serves. */
-export function guestProbe(program: string, pair: string): ProbeOptions['look'] {
-  return async (signal) => (await runProgram(program, ['probe', pair], signal)).code === 0;
+export function guestProbe(
+  program: string,
+  pair: string,
+  run: RunProgram = runProgram,
+): ProbeOptions['look'] {
+  return async (signal) => (await run(program, ['probe', pair], signal)).code === 0;
 }
 
 /** ICMP or ICMPv6 echo, by the ping of iputils. */
-export function addressProbe(address: string): ProbeOptions['look'] {
-  return async (signal) => (await runProgram('ping', ['-n', '-q', '-c', '1', address], signal)).code === 0;
+export function addressProbe(address: string, run: RunProgram = runProgram): ProbeOptions['look'] {
+  return async (signal) => (await run('ping', ['-n', '-q', '-c', '1', address], signal)).code === 0;
 }
 
 export class Probe {

@@ -10,11 +10,14 @@ export interface ProgramResult {
 }
 
 /** Runs a program without a shell, killed when `signal` aborts or it writes too much. Never rejects. */
-export function runProgram(
+export type RunProgram = (
   path: string,
   args: readonly string[],
   signal: AbortSignal,
-): Promise<ProgramResult> {
+) => Promise<ProgramResult>;
+
+/** In this thread, which waits until the kernel has begun to run it; see ProgramThread. */
+export const runProgram: RunProgram = (path, args, signal) => {
   return new Promise((resolve) => {
     const options = { signal, killSignal: 'SIGKILL', maxBuffer: OUTPUT_BYTES_MAX } as const;
     execFile(path, args, options, (error, stdout, stderr) => {
@@ -24,4 +27,4 @@ export function runProgram(
       else resolve({ code: null, detail: signal.aborted ? 'given up' : error.message });
     });
   });
-}
+};

@@ -2,13 +2,14 @@ import { otherSeat, type Seat } from '../dataplane/data-plane.js';
 import { ColoError } from '../errors.js';
 import { type ClaimReason, noArbiter } from '../failover/arbiter.js';
 import { Mandate } from '../failover/mandate.js';
-import { runProgram } from '../failover/program.js';
+import { type RunProgram, runProgram } from '../failover/program.js';
 import type { PairParts } from './parts.js';
 
 /** Run as `PROGRAM fence PAIR SEAT GENERATION` for the VM that must not come back; exit code 0: it cannot. */
 export interface Fence {
   readonly program: string;
   readonly msMax: number;
+  readonly run?: RunProgram;
 }
 
 /** May this side go on? The arbiter is asked first, then the other side is fenced; only two times yes is a yes. */
@@ -42,7 +43,7 @@ export class Authority {
     const abort = new AbortController();
     const timer = clock.after(fence.msMax, () => abort.abort());
     const args = ['fence', name, seat, String(this.mandate.generation)];
-    const { code, detail } = await runProgram(fence.program, args, abort.signal);
+    const { code, detail } = await (fence.run ?? runProgram)(fence.program, args, abort.signal);
     timer.cancel();
     if (code === 0) return true;
     const error = new ColoError('COLO_ERR_FENCE', `${fence.program}: ${code ?? 'no exit code'} ${detail}`);

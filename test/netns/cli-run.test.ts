@@ -1,5 +1,13 @@
 /** `colo-proxy --primary-tap tap0 --secondary-tap tap1` as a user runs it, in a namespace of its own. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -62,8 +70,13 @@ describeInNamespaces('the command with taps', () => {
       readdirSync(`/proc/${proxy.child.pid}/task`).map((thread) =>
         permittedCapabilities(readFileSync(`/proc/${proxy.child.pid}/task/${thread}/status`, 'utf8')),
       );
-    const proxy = start();
+    const [probe, seen] = [join(folder, 'probe'), join(folder, 'seen')];
+    writeFileSync(probe, `#!/bin/sh\ncat /proc/self/status > ${seen}.new && mv ${seen}.new ${seen}\n`);
+    chmodSync(probe, 0o755);
+    const proxy = start(['--set', `failover.probeProgram=${probe}`]);
     await proxy.until('the admin address', () => proxy.said('admin address is open'));
+    await proxy.until('the probe', () => existsSync(seen));
+    expect(permittedCapabilities(readFileSync(seen, 'utf8'))).toBe(kept); // no more than the proxy
     expect(proxy.err).toBe('');
     expect(new Set(permitted(proxy))).toEqual(new Set([kept]));
     expect(readFileSync(`/proc/${proxy.child.pid}/status`, 'utf8')).toMatch(/^NoNewPrivs:\s1$/m);

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -37,10 +37,13 @@ describe('SIGUSR2', () => {
     // the scripted VMs share this process with the test, and may be slow to answer
     const file = join(folder, 'c.yaml');
     const loader = join(folder, 'loader.mjs');
+    const fence = join(folder, 'fence');
+    writeFileSync(fence, `#!/bin/sh\necho "$@" >> ${folder}/fenced\n`);
+    chmodSync(fence, 0o755);
     const arbiter = `{ kind: file, directory: ${folder}, leaseMs: 20000 }`;
     writeFileSync(
       file,
-      `failover: { heartbeatMsMax: 20000, heartbeatAloneMsMax: 60000, arbiter: ${arbiter} }\n`,
+      `failover: { heartbeatMsMax: 20000, heartbeatAloneMsMax: 60000, arbiter: ${arbiter}, fenceProgram: ${fence} }\n`,
     );
     const words = [
       ...['--config', file],
@@ -118,6 +121,7 @@ describe('SIGUSR2', () => {
     }
     stage.primary.kill();
     await until('the failover', async () => (await status())?.state === 'failed-over');
+    expect(readFileSync(join(folder, 'fenced'), 'utf8')).toMatch(/^fence \S+ primary 2\n$/);
     await hotRestart(); // a survivor alone, its connections translated
     await until('every task', () => tasks.every((task) => task.report !== null));
     expect(tasks.map((task) => task.report!.problem)).toEqual([null, null]);

@@ -35,6 +35,28 @@ describe('signs of a lost VM', () => {
     expect(watch(20_000, { answers: (ms) => ms < 5000 || ms > 7000, untaken: () => 0 })).toBeNull();
   });
 
+  it.each([
+    [20, 120],
+    [20, 320],
+    [60, 340],
+  ])('a slow VM, which runs for %d of every %d ms, is no loss', (runsMs, periodMs) => {
+    const detector = new Detector(LIMITS);
+    let isAsked = false;
+    let untaken = 0;
+    for (let ms = 0; ms <= 60_000; ms++) {
+      if (ms % 7 === 0) untaken++; // clients go on sending
+      if (ms % periodMs < runsMs) {
+        untaken = 0;
+        if (isAsked) detector.answered(true);
+        isAsked = false;
+      }
+      if (ms % LIMITS.heartbeatEveryMs !== 0) continue;
+      detector.look(ms, untaken, true);
+      isAsked = detector.mayAsk() || isAsked;
+      expect(detector.isLost(), `${ms} ms`).toBe(false);
+    }
+  });
+
   it('a guest that takes nothing while its monitor answers is no loss', () => {
     expect(watch(20_000, { answers: () => true, untaken: () => 9 })).toBeNull();
   });

@@ -164,6 +164,23 @@ describe('a primary that is lost without having died', () => {
     await world.close();
   });
 
+  it.each(['primary', 'secondary'] as const)(
+    'a %s that its host lets run only now and then is no failover',
+    async (seat) => {
+      const world = await protectedWorld({ seed: 29 });
+      const tasks = [world.client.count(ipv4, 100, 5), world.client.download(ipv6, 'a-300000.bin')];
+      for (let turn = 0; turn < 40; turn++) {
+        world.freezeVm(seat);
+        await world.run(280);
+        world.thawVm(seat);
+        await world.run(20);
+      }
+      await finish(world, tasks);
+      expect(world.pair.status().failovers).toEqual({ 'primary-lost': 0, 'secondary-lost': 0 });
+      await world.close();
+    },
+  );
+
   it('a monitor that hangs for 2 s is no failover', async () => {
     const world = await protectedWorld({ seed: 26 });
     const counter = world.client.count(ipv4, 500, 5);

@@ -62,7 +62,7 @@ export interface ConfigOptions {
   readonly secondaryTap?: string;
   /** False with --no-isolate. */
   readonly isolate: boolean;
-  readonly set: readonly string[];
+  readonly set?: readonly string[];
   readonly [attribute: string]: unknown;
 }
 
@@ -77,11 +77,11 @@ export function addConfigOptions(command: Command): Command {
   }
   for (const { flag, argument, help } of KEY_FLAGS) command.option(`${flag} <${argument}>`, help);
   command.option('--no-isolate', "leave it to the operator to keep the host's stack off the VMs' taps");
-  command.option('--set <KEY=VALUE>', 'any key of the configuration; may be repeated', collect, []);
+  command.option('--set <KEY=VALUE>', 'any key of the configuration; may be repeated', collect);
   return command;
 }
 
-function collect(value: string, before: readonly string[]): readonly string[] {
+function collect(value: string, before: readonly string[] = []): readonly string[] {
   return [...before, value];
 }
 
@@ -116,7 +116,7 @@ export function refusePipe(file: string | undefined): void {
 
 /** `--set` first: a flag with a name of its own says it more plainly. */
 export function flagsOf(options: ConfigOptions): ConfigFlag[] {
-  const flags: ConfigFlag[] = options.set.map((text) => {
+  const flags: ConfigFlag[] = (options.set ?? []).map((text) => {
     const equals = text.indexOf('=');
     if (equals <= 0) throw new ColoError('COLO_ERR_USAGE', `--set ${text}: expected KEY=VALUE`);
     return { flag: '--set', path: text.slice(0, equals), value: text.slice(equals + 1) };
@@ -141,9 +141,10 @@ function attributeOf(flag: string): string {
   return flag.slice(2).replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
 }
 
-/** Link URLs are judged by the layer that opens them. */
+/** Link URLs are judged by the layer that opens them. One interface by two schemes is told here. */
 const linkChecks: ConfigCheck = (config) => {
   const problems: ConfigProblem[] = [];
+  const seen = new Map<string, { readonly key: string; readonly kind: string }>();
   const sides = ['primary', 'secondary', 'client'] as const;
   const all = allNics(config).flatMap((nic) => sides.map((side) => ({ nic, side })));
   for (const { nic, side } of all) {
@@ -153,6 +154,11 @@ const linkChecks: ConfigCheck = (config) => {
       if (side !== 'client' && link.kind === 'tap') {
         problems.push({ path, what: `QEMU holds a VM's tap itself; use packet:${link.interface}` });
       }
+      if (link.kind !== 'packet' && link.kind !== 'tap') continue;
+      const { interface: name, kind } = link;
+      const other = seen.get(name);
+      if (other === undefined) seen.set(name, { key: path.join('.'), kind });
+      else if (other.kind !== kind) problems.push({ path, what: `${name} is the interface of ${other.key}` });
     } catch (error) {
       problems.push({ path, what: error instanceof Error ? error.message : String(error) });
     }

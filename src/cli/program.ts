@@ -1,6 +1,8 @@
 /** The commands and their flags. What they do lives in the file of each. */
 import { Command, CommanderError, Option } from 'commander';
 import type { Config } from '../config/derive.js';
+import { nearest } from '../config/keys.js';
+import { ColoError } from '../errors.js';
 import { addColoCompareCommand } from './colo-compare-command.js';
 import {
   addConfigOptions,
@@ -47,7 +49,10 @@ export function buildProgram(io: Io, setExitCode: (code: number) => void): Comma
   addConfigOptions(program.command('run', { isDefault: true }))
     .description('protect a pair until SIGTERM or SIGINT (the default)')
     .option('--watch-config', 'reload when the configuration file changes; SIGHUP reloads in any case')
-    .action(async (options: ConfigOptions & { watchConfig?: boolean }) => {
+    .allowExcessArguments()
+    .action(async (options: ConfigOptions & { watchConfig?: boolean }, { args: [word] }: Command) => {
+      // run is what is meant by no command: a word is a command misspelt
+      if (word !== undefined) throw unknownCommand(word, program);
       const file = configFileOf(options, io.env);
       refusePipe(file);
       const load = (): Config => configOf(options, io.env);
@@ -125,6 +130,15 @@ export function buildProgram(io: Io, setExitCode: (code: number) => void): Comma
     .action(() => io.out(`${productVersion()}\n`));
 
   return program;
+}
+
+function unknownCommand(word: string, { commands }: Command): ColoError {
+  const meant = nearest(
+    word,
+    commands.map((command) => command.name()),
+  );
+  const hint = meant === undefined ? 'colo-proxy --help lists the commands' : `did you mean ${meant}?`;
+  return new ColoError('COLO_ERR_USAGE', `${word}: unknown command; ${hint}`);
 }
 
 /** A fencing program or an arbiter's has the proxy's privileges, and may need more of them than the proxy. */

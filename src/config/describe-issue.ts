@@ -21,14 +21,20 @@ export function describeIssue(issue: Issue, given: unknown): string {
       return `must be ${expected}, not ${nameOf(given)}`;
     }
     case 'too_small':
-      return `must be at least ${issue.minimum}, not ${nameOf(given)}`;
+      return `must be at least ${issue.minimum}${unitOf(issue.origin)}, not ${nameOf(given)}`;
     case 'too_big':
-      return `must be at most ${issue.maximum}, not ${nameOf(given)}`;
+      return `must be at most ${issue.maximum}${unitOf(issue.origin)}, not ${nameOf(given)}`;
     case 'invalid_value':
       return `must be one of ${issue.values.map(String).join(', ')}, not ${nameOf(given)}`;
     default:
       return `${issue.message}, not ${nameOf(given)}`;
   }
+}
+
+/** Numbers have theirs in the name of the key. */
+function unitOf(origin: string): string {
+  if (origin === 'string') return ' characters';
+  return origin === 'array' ? ' entries' : '';
 }
 
 const SHOWN_CHARACTERS_MAX = 60;

@@ -1,6 +1,6 @@
 /** A YAML file as plain data, with the place of every key and value. */
 import { readFileSync } from 'node:fs';
-import { isMap, isScalar, LineCounter, type Node, parseDocument, type Range } from 'yaml';
+import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type Range } from 'yaml';
 
 /** A configuration is a few kilobytes; anything larger is not one. */
 const FILE_BYTES_MAX = 1024 * 1024;
@@ -57,11 +57,18 @@ export function parseConfigSource(file: string, text: string): ConfigSource {
   };
 }
 
-/** The deepest node along `path` and the key node that led to it. */
+/** The deepest node along `path` and the key node that led to it; an item of a list is its own. */
 function walk(root: Node | null, path: readonly PropertyKey[]): { key: unknown; value: unknown } {
   let value: unknown = root;
   let key: unknown = root;
   for (const name of path) {
+    if (isSeq(value)) {
+      const item = value.items[Number(name)];
+      if (item === undefined) break;
+      key = item;
+      value = item;
+      continue;
+    }
     if (!isMap(value)) break;
     const pair = value.items.find((item) => isScalar(item.key) && String(item.key.value) === String(name));
     if (pair === undefined) break;

@@ -116,7 +116,7 @@ export class AdminServer {
           'Choose another with --http HOST:PORT, or --http off',
         { cause },
       );
-      this.#options.log.warn({ err: error }, 'no admin address: metrics and health cannot be read');
+      this.#options.log.warn({ code: error.code }, `metrics and health cannot be read: ${error.message}`);
       this.#retry = this.#options.clock.after(LIMITS.listenRetryMs, () => void this.#openAgain());
     }
   }

@@ -53,6 +53,7 @@ function jsonStream(options: LogOptions): DestinationStream {
 
 /** A ColoError needs no stack: its code and message say everything. Others are defects and keep theirs. */
 function serializeError(error: unknown): unknown {
-  if (!(error instanceof ColoError)) return stdSerializers.err(error as Error);
+  if (!(error instanceof Error)) return error; // told by another thread
+  if (!(error instanceof ColoError)) return stdSerializers.err(error);
   return { code: error.code, message: error.message };
 }

@@ -22,6 +22,8 @@ export async function makeRuntimeDirectory(options: RuntimeDirectoryOptions): Pr
     await chmod(path, mode); // mkdir's own mode is cut by the umask
     if (group !== undefined) await chown(path, -1, groupId(group));
   } catch (error) {
-    throw asColoError(error, 'COLO_ERR_RUNTIME_DIR', path);
+    const isRefused = (error as NodeJS.ErrnoException).code === 'EACCES';
+    const where = isRefused ? `${path} (--runtime-directory DIR chooses another)` : path;
+    throw asColoError(error, 'COLO_ERR_RUNTIME_DIR', where);
   }
 }

@@ -24,7 +24,11 @@ describe('usage', () => {
   it.each([
     ['--primry-tap tap0', /unknown option '--primry-tap'\n\(Did you mean --primary-tap\?\)/],
     ['check --nope', /unknown option '--nope'/],
-    ['frobnicate', /too many arguments/],
+    ['stauts', /^stauts: unknown command; did you mean status\? \(COLO_ERR_USAGE\)\n$/],
+    [`${TAPS} frobnicate`, /^frobnicate: unknown command; colo-proxy --help lists the commands/],
+    [`check ${TAPS} extra`, /too many arguments/],
+    [`check ${TAPS} --client tap:tap1`, /^--client: client.link: tap1 is the interface of secondary.link/],
+    [`check ${TAPS} --client packet:tap1`, /^--client: client.link: is the same as secondary.link/],
     ['qemu-args tertiary', /Allowed choices are primary, secondary/],
     ['check --primary packet:a --primary-tap a', /cannot be used with option '--primary/],
     ['check --config', /argument missing/],

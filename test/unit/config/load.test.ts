@@ -128,6 +128,14 @@ describe('refusals', () => {
     ['gate: {frameMax: 3}', 'c.yaml:3:8: gate.frameMax: unknown key; did you mean framesMax?'],
     ['gate: {framesMax: many}', 'c.yaml:3:19: gate.framesMax: must be a whole number, not "many"'],
     ['gate: {framesMax: 1.5}', 'c.yaml:3:19: gate.framesMax: must be a whole number, not 1.5'],
+    [
+      'rules: [{ why: x, action: waive }]',
+      'c.yaml:3:16: rules.0.why: must be at least 3 characters, not "x"',
+    ],
+    [
+      'rules: [{ why: yes it is, action: waive }, { why: 7, action: waive }]',
+      'c.yaml:3:51: rules.1.why: must be text, not 7',
+    ],
     ['gate: {framesMax: 0}', 'c.yaml:3:19: gate.framesMax: must be at least 1, not 0'],
     ['gate: 7', 'c.yaml:3:7: gate: must be a group of keys, not 7'],
     ['gate: [1]', 'c.yaml:3:7: gate: must be a group of keys, not a list'],

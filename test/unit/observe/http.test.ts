@@ -126,7 +126,7 @@ describe('listening', () => {
     });
     const log: Log = {
       ...silentLog,
-      warn: (fields) => warnings.push((fields as { err: { code: string } }).err.code),
+      warn: (fields) => warnings.push((fields as { code: string }).code),
       info: () => opened(),
     };
     const server = await admin({ listen, clock, log });

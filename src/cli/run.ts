@@ -3,9 +3,8 @@ import { watchFile as watchFileOf } from 'node:fs';
 import type { Config } from '../config/derive.js';
 import { asColoError, ColoError } from '../errors.js';
 import { AdminThread } from '../observe/admin-thread.js';
-import type { AdminOptions } from '../observe/http.js';
 import { createLog } from '../observe/log.js';
-import { type RunningProxy, startProxy } from '../proxy.js';
+import { startProxy } from '../proxy.js';
 import { realClock, sleep } from '../system/clock.js';
 import type { Log } from '../system/log.js';
 import { ServiceManager } from '../system/service-manager.js';
@@ -55,6 +54,7 @@ export async function run(config: Config, { load, watchFile }: RunOptions): Prom
     failed: (error) => log.warn({ err: error }, 'the service manager cannot be told'),
   });
   log.info({ version, node: process.version, pid: process.pid }, 'starting');
+  const token = tokenOf(config);
   const predecessor = predecessorOf(process.env);
   const proxy = await startProxy(config, { log, predecessor });
   const admin =
@@ -65,7 +65,8 @@ export async function run(config: Config, { load, watchFile }: RunOptions): Prom
           status: () => proxy.status(),
           divergences: () => proxy.evidence.latest(),
           flows: () => proxy.flows(),
-          ...actionsByToken(config, proxy),
+          // on the admin address actions need a token; without one there are none
+          ...(token === undefined ? {} : { token, act: (verb, args) => proxy.act(verb, args) }),
           log,
           clock: realClock,
           build: { version },
@@ -138,11 +139,9 @@ function onHotRestart(log: Log, restart: () => Promise<void>): Promise<'handed o
   });
 }
 
-/** On the admin address actions need a token; without one there are none. Throws COLO_ERR_CONFIG. */
-function actionsByToken(config: Config, proxy: RunningProxy): Pick<AdminOptions, 'act' | 'token'> {
-  const { tokenFile } = config.http;
-  if (tokenFile === undefined) return {};
-  return { token: readSecret(tokenFile, 'http.tokenFile'), act: (verb, args) => proxy.act(verb, args) };
+/** Throws COLO_ERR_CONFIG. */
+function tokenOf({ http: { tokenFile } }: Config): string | undefined {
+  return tokenFile === undefined ? undefined : readSecret(tokenFile, 'http.tokenFile');
 }
 
 /** The first SIGTERM or SIGINT. A second one ends the process with exit code 1. */

@@ -38,6 +38,13 @@ describe('the running program', () => {
     ];
   }
 
+  it('without the token that it was told of opens nothing', async () => {
+    proxy = new ProxyProcess(words('--set', `http.tokenFile=${folder}/no-token`));
+    expect(await proxy.exit()).toBe(2);
+    expect(proxy.err).toMatch(/^http.tokenFile: .*no-token: cannot be read: ENOENT \(COLO_ERR_CONFIG\)\n$/);
+    expect(proxy.lines.map(({ msg }) => msg)).toEqual(['starting']);
+  });
+
   it('reads its configuration anew when the file changes, where it was asked to', async () => {
     const file = join(folder, 'c.yaml');
     writeFileSync(file, '');

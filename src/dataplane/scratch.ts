@@ -1,9 +1,10 @@
 import { VNET_HEADER_BYTES, type VnetHeaderBytes } from '../link/link.js';
+import { allocateFrameBytes, copyBytes } from '../wire/frame-memory.js';
 
 /** One frame's worth of bytes to rewrite in, shared by everything that runs in the data plane's thread. */
 const FRAME_BYTES_MAX = 128 * 1024;
 export const SCRATCH_HEADROOM_BYTES = VNET_HEADER_BYTES;
-const scratch = Buffer.alloc(SCRATCH_HEADROOM_BYTES + FRAME_BYTES_MAX);
+const scratch = allocateFrameBytes(SCRATCH_HEADROOM_BYTES + FRAME_BYTES_MAX);
 
 /**
  * Copies a frame with its vnet header to the scratch buffer, where it begins at SCRATCH_HEADROOM_BYTES. Valid
@@ -15,6 +16,7 @@ export function copyToScratch(
   length: number,
   vnetHeaderBytes: VnetHeaderBytes,
 ): Buffer {
-  bytes.copy(scratch, SCRATCH_HEADROOM_BYTES - vnetHeaderBytes, offset - vnetHeaderBytes, offset + length);
+  const at = SCRATCH_HEADROOM_BYTES - vnetHeaderBytes;
+  copyBytes(bytes, offset - vnetHeaderBytes, scratch, at, vnetHeaderBytes + length);
   return scratch;
 }

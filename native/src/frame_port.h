@@ -78,8 +78,8 @@ class FramePort : public Port {
     uint32_t count;
   };
 
-  // Receives until `slots` are full or nothing seems to be left; with no frame received, nothing is. Returns 0, or
-  // the errno that ended it.
+  // Receives until `slots` are full or nothing seems to be left; with no frame received, nothing is. Returns
+  // 0, or the errno that ended it.
   virtual int Receive(Slots* slots) = 0;
 
   // Sends from the front; `*taken` counts frames done with. Returns 0, EAGAIN when the kernel's queue is

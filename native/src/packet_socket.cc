@@ -19,8 +19,8 @@ namespace colo {
 namespace {
 
 constexpr uint32_t kFramesPerCall = 64;
-// Asked for at first when little came last: each message that is asked for is written first, which cold caches
-// make dear.
+// Asked for at first when little came last: each message that is asked for is written first, which cold
+// caches make dear.
 constexpr uint32_t kFramesPerCallMin = 4;
 constexpr uint32_t kVlanTagBytes = 4;
 constexpr uint32_t kMacAddressesBytes = 12;

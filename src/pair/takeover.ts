@@ -27,18 +27,18 @@ export class Takeover {
    * leaves, however long that takes. `began`: it carries the traffic.
    */
   async promote(began: () => void): Promise<void> {
-    const { relay, nics, keeper, coordinator, history, vms, disks } = this.#with;
+    const { relay, nics, keeper, coordinator, history, vms } = this.#with;
     relay.closeChannel();
     nics.promoteSecondary();
+    const survivor = vms[nics.carrier];
+    const left = this.#leaveAsSurvivor(survivor); // QEMU stops and runs its guest for that: the file is written meanwhile
     await keeper.save({ protecting: false });
     nics.releaseSurvivor();
     await coordinator.abandon();
     history.failovers['primary-lost']++;
     began();
     nics.announce();
-    const survivor = vms[nics.carrier];
-    await disks?.leaveOnSecondary(survivor.monitor);
-    await this.#leaveColo(survivor);
+    await left;
     await vms[otherSeat(nics.carrier)].quit();
   }
 
@@ -63,6 +63,11 @@ export class Takeover {
     if (how.secondaryDied) history.failovers['secondary-lost']++;
     began();
     await left;
+  }
+
+  async #leaveAsSurvivor(survivor: Vm): Promise<void> {
+    await this.#with.disks?.leaveOnSecondary(survivor.monitor);
+    await this.#leaveColo(survivor);
   }
 
   /** Nothing is void yet. False: the primary stays stopped for COLO. */

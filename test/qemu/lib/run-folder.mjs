@@ -5,6 +5,8 @@ import path from 'node:path';
 import { RUNS } from './paths.mjs';
 
 const KEPT_RUNS = 10;
+/** A tmpfs, as /run is. */
+const MEMORY = '/dev/shm';
 
 export class RunFolder {
   #undo = [];
@@ -17,11 +19,11 @@ export class RunFolder {
     this.root = fs.mkdtempSync(path.join(RUNS, `${new Date().toISOString().replace(/[:.]/g, '-')}-`));
   }
 
-  /** A folder for one rig's logs and one for its sockets (a socket's path has 107 bytes at most). */
+  /** A folder for one rig's logs and one for what lies under /run: sockets (107 bytes a path at most), the proxy's state. */
   newFolders(name) {
     const logs = path.join(this.root, `${++this.#rigs}-${name}`);
     fs.mkdirSync(logs);
-    const sockets = fs.mkdtempSync(path.join(os.tmpdir(), 'colo-lab-'));
+    const sockets = fs.mkdtempSync(path.join(fs.existsSync(MEMORY) ? MEMORY : os.tmpdir(), 'colo-lab-'));
     return { logs, sockets };
   }
 

@@ -7,6 +7,8 @@ import { run, sleep, until } from '../lib/command.mjs';
 import { GUEST } from '../lib/net.mjs';
 
 const OVER_MS_MAX = 30_000;
+const IO_MS_MAX = 5000;
+const IO_LOOK_MS = 5;
 const DISK_BYTES = 64 << 20;
 /** Of the blocks that are written over and over, and how often before something happens. */
 const [FIRST_BLOCK, BLOCKS, WRITES] = [100, 50, 60];
@@ -91,10 +93,15 @@ class Drive {
     if (answer !== expected) throw new Error(`"${answer}" came for "${request}"`);
   }
 
+  /** The drive answers the monitor with nothing, and says on QEMU's output what it did. */
   async #io(vm, words) {
-    return String(
-      await vm.monitor.execute('human-monitor-command', { 'command-line': `qemu-io colo-disk0 "${words}"` }),
-    );
+    const before = vm.child.logText().length;
+    await vm.monitor.execute('human-monitor-command', { 'command-line': `qemu-io colo-disk0 "${words}"` });
+    const said = () => {
+      const text = vm.child.logText().slice(before);
+      return /\d ops;/.test(text) && text;
+    };
+    return until(`"${words}" on ${vm.name}`, IO_MS_MAX, said, IO_LOOK_MS);
   }
 }
 
@@ -173,7 +180,11 @@ export async function disks(rig, section) {
   await sleep(500); // QEMU commits active and hidden disk into the secondary's own
   await writing.more();
   await writing.end();
-  point.expect('the guest writes on', writing.count > writtenBefore, `${writtenBefore} writes before, ${writing.count} in all`);
+  point.expect(
+    'the guest writes on',
+    writing.count > writtenBefore,
+    `${writtenBefore} writes before, ${writing.count} in all`,
+  );
   await right('the survivor has what clients were told of, and nothing of the dead', rig.secondary);
   await drive.write(3, 0x44);
 

@@ -32,7 +32,7 @@ const { values: options } = parseArgs({
   },
 });
 
-const { FAULTS, makePlan, directedPlans, lightPlan } = await import(
+const { FAULTS, makePlan, directedPlans, directedHarmlessPlans, lightPlan } = await import(
   pathToFileURL(join(options.dist, 'simulation', 'trial', 'plan.js'))
 );
 
@@ -64,7 +64,7 @@ function* plans() {
   for (let seed = first; seed < first + count; seed++) {
     if (options.light) yield lightPlan(seed);
     else if (!options.directed) yield makePlan(seed, planOptions);
-    else yield* directedPlans(seed);
+    else yield* [...directedPlans(seed), ...directedHarmlessPlans(seed)];
   }
 }
 

@@ -248,17 +248,29 @@ export function lightPlan(seed: number): Plan {
   return { seed, world: {}, tight: false, tasks: [task], faults: [] };
 }
 
+/** The traffic of the directed trials. */
+const DIRECTED_TASKS: readonly PlannedTask[] = [
+  { name: 'count', ipVersion: 4, atMs: 0, size: 200, nic: 0 },
+  { name: 'download', ipVersion: 6, atMs: 0, size: 200_000, nic: 1 },
+  { name: 'upload', ipVersion: 4, atMs: 5, size: 150_000, nic: 0 },
+  ...[10, 150, 300, 450].map((atMs): PlannedTask => ({ name: 'rand', ipVersion: 4, atMs, size: 1, nic: 0 })),
+];
+
+/** Each fault that leaves protection as it is at each sync-point in turn. */
+export function directedHarmlessPlans(seed: number): Plan[] {
+  const base = { ...makePlan(seed, { faults: [] }), tight: false, tasks: DIRECTED_TASKS };
+  const names = FAULTS.filter((name) => !DISRUPTIVE.has(name) && name !== 'crash-unprotected');
+  return names.flatMap((name) =>
+    STRUCK_PHASES.map((phase): Plan => {
+      return { ...base, faults: [{ name, when: { phase, nth: 2, afterMs: 0.03 }, durationMs: 50 }] };
+    }),
+  );
+}
+
 /** Each disruptive fault at each sync-point in turn, under the same traffic; and each as the second of two. */
 export function directedPlans(seed: number): Plan[] {
   const base = makePlan(seed, { faults: [] });
-  const tasks: PlannedTask[] = [
-    { name: 'count', ipVersion: 4, atMs: 0, size: 200, nic: 0 },
-    { name: 'download', ipVersion: 6, atMs: 0, size: 200_000, nic: 1 },
-    { name: 'upload', ipVersion: 4, atMs: 5, size: 150_000, nic: 0 },
-    ...[10, 150, 300, 450].map(
-      (atMs): PlannedTask => ({ name: 'rand', ipVersion: 4, atMs, size: 1, nic: 0 }),
-    ),
-  ];
+  const tasks = DIRECTED_TASKS;
   const plans: Plan[] = [repeatedSyns(base), crowded(base)];
   const long: PlannedTask = { name: 'count', ipVersion: 4, atMs: 0, size: 900, nic: 0 };
   for (const name of DISRUPTIVE) {

@@ -1,4 +1,5 @@
 import type { Phase } from '../../checkpoint/ports.js';
+import { Comparator } from '../../compare/comparator.js';
 import { otherSeat, type Seat } from '../../dataplane/data-plane.js';
 import type { Timer } from '../../system/clock.js';
 import { buildGratuitousArp } from '../../wire/build.js';
@@ -40,6 +41,7 @@ export class Faults {
   /** What ends the faults that go on. */
   readonly #ends: (() => void)[] = [];
   #begun = false;
+  readonly #unwatchCommits: () => void;
   #waiting = 0;
   #lastDisruptionMs = Number.NEGATIVE_INFINITY;
   #isSpent = false;
@@ -49,6 +51,7 @@ export class Faults {
     this.#plan = plan;
     this.#say = say;
     this.#calm = { ...world.networks[0]!.wires.toClient.faults };
+    this.#unwatchCommits = this.#watchCommits();
   }
 
   /** Nothing planned is still to come. Faults bound to a phase may never come. */
@@ -102,6 +105,32 @@ export class Faults {
       if (when.afterMs === 0) this.#strike(fault);
       else this.#later(when.afterMs, fault);
     }
+  }
+
+  /**
+   * A commit is over within one turn, before anybody could look at its phase: it is struck between what it lets leave
+   * and what the primary is told.
+   */
+  #watchCommits(): () => void {
+    const faults = this;
+    const { commit } = Comparator.prototype;
+    let isTold = false;
+    Comparator.prototype.commit = function (this: Comparator, nowMs: number): void {
+      commit.call(this, nowMs);
+      if (isTold) return; // the commit of another interface
+      isTold = true;
+      queueMicrotask(() => {
+        isTold = false;
+        faults.phaseIs('committing');
+      });
+    };
+    return () => {
+      Comparator.prototype.commit = commit;
+    };
+  }
+
+  close(): void {
+    this.#unwatchCommits();
   }
 
   /** Ends whatever still goes on. */

@@ -298,6 +298,7 @@ class Trial {
     if (violation !== null) this.#say(`VIOLATION of ${violation.invariant}: ${violation.what}`);
     const timeline = [...this.#timeline];
     await world.close();
+    this.#faults.close();
     watch.close();
     return {
       violation,

@@ -20,7 +20,6 @@ function bytes(value) {
 const rate = (value) => `${bytes(value)}/s`;
 const number = (value) => value.toLocaleString('en');
 const duration = (ms) => (ms < 1000 ? `${+ms.toPrecision(3)} ms` : `${(ms / 1000).toFixed(1)} s`);
-const clock = (wallMs) => new Date(wallMs).toLocaleTimeString('en-GB');
 
 /** Text only ever becomes text: nothing from the network is read as HTML. */
 function element(tag, text, ...children) {
@@ -81,7 +80,7 @@ function drawHistogram(id, { boundsMs, counts, sumMs, count }) {
     head.scope = 'row';
     return element('tr', null, head, cell, element('td', number(value)));
   });
-  const mean = count === 0 ? 'none yet' : `mean ${duration(sumMs / count)} of ${number(count)}`;
+  const mean = count === 0 ? 'none yet' : `mean ${duration(sumMs / count)}, ${number(count)} in all`;
   fill(id, [element('caption', mean), ...rows]);
 }
 
@@ -98,7 +97,7 @@ function divergenceItem(one) {
   details.addEventListener('toggle', () => (details.open ? opened.add(one.id) : opened.delete(one.id)));
   const side = (name, hex) => [`${name.padEnd(10)}${printable(one.before)}`, element('mark', printable(hex)), `\n${' '.repeat(10)}${spaced(hex)}\n`];
   const pre = element('pre', null, ...side('primary', one.primary), ...side('secondary', one.secondary));
-  const file = one.file ? `Frames of both sides: ${one.file}` : 'Frames were not kept.';
+  const file = one.file ? `Frames of the client and both sides: ${one.file}` : 'Frames were not kept.';
   details.append(
     element('summary', null, element('time', clock(one.wallMs)), `#${one.id} ${one.summary}`),
     element('p', one.advice),

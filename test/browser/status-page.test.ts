@@ -159,8 +159,11 @@ describe.skipIf(!isThere)('status page in a browser', () => {
       '10.0.0.2:80 > 10.0.0.1:400002.0 KiB12 ms',
     );
     await expect(page.locator('#pause tr').count()).resolves.toBe(4);
-    await expect(page.locator('#pause caption').textContent()).resolves.toBe('mean 129 ms of 4');
+    await expect(page.locator('#pause caption').textContent()).resolves.toBe('mean 129 ms, 4 in all');
     await expect(page.locator('.chart canvas').count()).resolves.toBe(3);
+    await page.locator('.chart .u-over').first().hover();
+    await expect(page.locator('.chart .u-value').first().textContent()).resolves.toMatch(/^\d\d:\d\d:\d\d$/);
+    await page.mouse.move(0, 0);
     await expect(page.title()).resolves.toBe('protected · web · colo-proxy');
     await page.screenshot({ path: `${SCREENSHOTS}/light.png`, fullPage: true });
     expect(errors).toEqual([]);

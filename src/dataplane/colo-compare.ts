@@ -11,6 +11,7 @@ import type { Clock, Timer } from '../system/clock.js';
 import { FrameKind, FrameView, TcpFlag } from '../wire/frame-view.js';
 import { parseFrame } from '../wire/parse.js';
 import { CheckpointWords } from './checkpoint-words.js';
+import { LateTick } from './late-tick.js';
 import { RewrittenSyns } from './rewritten-syns.js';
 
 const ETHERNET_HEADER_BYTES = 14;
@@ -54,6 +55,7 @@ export class ColoCompare {
   readonly #syns: RewrittenSyns;
   readonly #view = new FrameView();
   #ticker: Timer | undefined;
+  readonly #lateTick = new LateTick(TICK_MS);
 
   constructor(parts: ColoCompareParts) {
     this.links = parts.links;
@@ -156,7 +158,7 @@ export class ColoCompare {
 
   #tick(): void {
     const nowMs = this.#clock.now();
-    this.comparator.tick(nowMs);
+    if (this.#lateTick.judges(nowMs)) this.comparator.tick(nowMs);
     this.words?.tick(nowMs);
     this.links.outdev.flush();
   }

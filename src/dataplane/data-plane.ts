@@ -12,6 +12,7 @@ import { DataPlaneCounters } from './counters.js';
 import { type DataPlaneParts, otherSeat, type Seat, type Side } from './data-plane-contract.js';
 import { FrameQueue } from './frame-queue.js';
 import { GuestAddresses } from './guest-addresses.js';
+import { LateTick } from './late-tick.js';
 import { Neighbours } from './neighbours.js';
 import { SecondaryLeg } from './secondary-leg.js';
 
@@ -53,6 +54,7 @@ export class DataPlane implements EpochGate {
   readonly #view = new FrameView();
   readonly #releaseView = new FrameView();
   #ticker: Timer | null = null;
+  readonly #lateTick = new LateTick(TICK_MS);
   #loopsTold = 0;
   #signedTold = 0;
   /** Today's primary was promoted and has not been protected since. */
@@ -428,7 +430,8 @@ export class DataPlane implements EpochGate {
   }
 
   #tick(): void {
-    this.comparator.tick(this.#readClock());
+    const nowMs = this.#readClock();
+    if (this.#lateTick.judges(nowMs)) this.comparator.tick(nowMs);
     const { loop } = this.counters.drops;
     if (loop !== this.#loopsTold) {
       this.#events.looped(loop - this.#loopsTold);

@@ -86,6 +86,11 @@ export class ManualClock implements Clock {
     this.#nowMs = endMs;
   }
 
+  /** Time passes and nothing fires, as for a process that is kept from running: what became due fires late. */
+  freeze(durationMs: number): void {
+    this.#nowMs += durationMs;
+  }
+
   #before(a: Entry, b: Entry): boolean {
     return a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order);
   }

@@ -105,6 +105,32 @@ describe('under protection', () => {
     expect(texts(rig.take('client'))).toEqual(['one']);
   });
 
+  it('does not take for missing what waited unread while the process could not run', async () => {
+    const rig = await new Rig().open();
+    await rig.checkpoint();
+    rig.clock.advance(10);
+    rig.from('primary', answer('a'));
+    rig.clock.freeze(10_000);
+    rig.clock.step();
+    rig.from('secondary', answer('a'));
+    rig.clock.advance(1000);
+    expect(rig.divergences).toEqual([]);
+    expect(rig.take('client')).toHaveLength(1);
+  });
+
+  it('takes for missing what is not there when the sockets were read after such a time', async () => {
+    const rig = await new Rig().open();
+    await rig.checkpoint();
+    rig.clock.advance(10);
+    rig.from('primary', answer('a'));
+    rig.clock.freeze(10_000);
+    rig.clock.step();
+    expect(rig.divergences).toEqual([]);
+    rig.clock.freeze(10_000);
+    rig.clock.step();
+    expect(rig.divergences).toHaveLength(1);
+  });
+
   it('T8: keeps client frames at the gate for both, and the secondary’s early output for the next epoch', async () => {
     const rig = await new Rig().open();
     await rig.checkpoint();

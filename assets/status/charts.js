@@ -10,12 +10,13 @@ function makeChart(id, series, format) {
   const box = document.getElementById(id);
   const axis = () => ({ stroke: colour('--soft'), grid: { stroke: colour('--line') }, ticks: { stroke: colour('--line') } });
   const axes = () => [
-    { ...axis(), space: 90, values: (_chart, ticks) => ticks.map((seconds) => clock(1000 * seconds)) },
+    { ...axis(), size: 34, space: 90, values: (_chart, ticks) => ticks.map((seconds) => clock(1000 * seconds)) },
     { ...axis(), size: 70, values: (_chart, ticks) => ticks.map(format) },
   ];
   const options = {
     width: box.clientWidth,
     height: CHART_HEIGHT,
+    padding: [null, 30, null, null], // half a time of day
     cursor: { drag: { x: false, y: false } },
     scales: { y: { range: (_chart, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
     axes: axes(),

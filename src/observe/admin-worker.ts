@@ -79,7 +79,11 @@ const options: AdminOptions = {
   ...(token !== undefined && { token }),
   ...(socketMode !== undefined && { socketMode }),
 };
-setPriority(NICE);
+try {
+  setPriority(NICE);
+} catch {
+  // a filter of system calls may forbid it: the thread serves as any other then
+}
 const server = new AdminServer(options);
 
 port.on('message', async (message: ToWorker) => {

@@ -1,3 +1,4 @@
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -43,6 +44,25 @@ describe('the running program', () => {
     expect(await proxy.exit()).toBe(2);
     expect(proxy.err).toMatch(/^http.tokenFile: .*no-token: cannot be read: ENOENT \(COLO_ERR_CONFIG\)\n$/);
     expect(proxy.lines.map(({ msg }) => msg)).toEqual(['starting']);
+  });
+
+  it('is reached where system calls are filtered that it can do without', async ({ skip }) => {
+    const [source, shim] = [join(folder, 'refuse.c'), join(folder, 'refuse.so')];
+    writeFileSync(
+      source,
+      '#include <errno.h>\nint setpriority(int a, int b, int c) { errno = EPERM; return -1; }\n',
+    );
+    if (spawnSync('cc', ['-shared', '-fPIC', '-o', shim, source]).status !== 0) skip('there is no compiler');
+    proxy = new ProxyProcess(words(), (command) =>
+      spawn(process.execPath, command, {
+        env: { ...process.env, LD_PRELOAD: shim },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      }),
+    );
+    const answer = () => getUnix(join(folder, 'control.sock'), '/healthz').catch(() => undefined);
+    await proxy.until('the control socket', async () => (await answer())?.code === 200);
+    expect((await getUnix(join(folder, 'http.sock'), '/healthz')).code).toBe(200);
+    expect(proxy.said('the admin thread failed')).toBe(false);
   });
 
   it('reads its configuration anew when the file changes, where it was asked to', async () => {

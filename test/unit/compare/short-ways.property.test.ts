@@ -85,15 +85,15 @@ describe('short ways', () => {
     const taken = vi.spyOn(TcpMatch.prototype, 'awaitsData');
     let shortened = 0;
     fc.assert(
-      fc.property(fc.array(step, { minLength: 1, maxLength: 40, size: 'max' }), (steps) => {
+      fc.property(fc.array(step, { minLength: 1, maxLength: 40 }), (steps) => {
         taken.mockReset();
         const short = play(steps);
         shortened += taken.mock.results.filter(({ value }) => value === true).length;
         taken.mockReturnValue(false);
         expect(short).toBe(play(steps));
       }),
-      { numRuns: 150, examples: [[dataBehindTheEnd]] },
+      { numRuns: 200, noBias: true, examples: [[dataBehindTheEnd]] },
     );
-    expect(shortened).toBeGreaterThan(200);
+    expect(shortened).toBeGreaterThan(30);
   });
 });

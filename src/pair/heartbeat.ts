@@ -8,23 +8,26 @@ import type { Vm } from './vm.js';
 /** The secondary has stopped and the primary's word is due: vmstate-send, or its state. Its monitor answers meanwhile. */
 const OWING_PHASES: ReadonlySet<Phase> = new Set(['suspended', 'transferring']);
 /** While the secondary loads, and during the commit, nothing is expected of the primary. */
-const WATCHED_PHASES: ReadonlySet<Phase> = new Set(['idle', 'quiescing', 'suspending', ...OWING_PHASES]);
+const PRIMARY_PHASES: ReadonlySet<Phase> = new Set(['idle', 'quiescing', 'suspending', ...OWING_PHASES]);
+/** Then it takes the primary's state in, and its monitor may be silent meanwhile; each phase has a limit. */
+const SECONDARY_PHASES: ReadonlySet<Phase> = new Set(['idle', 'quiescing', 'suspending']);
 
-/** Asks today's primary whether it is there, and tells protection when the signs say that it is not. */
+/** Asks both VMs whether they are there, and tells protection when the signs say that one is not. */
 export class Heartbeat {
   readonly #pair: Pair;
   readonly #clock: Clock;
   readonly #limits: DetectorLimits;
-  readonly #detector: Detector;
   readonly #probes: readonly Probe[];
-  #watched: Vm | null = null;
+  readonly #primary: Watch;
+  readonly #secondary: Watch;
   #timer: Timer | null = null;
 
   constructor(pair: Pair, clock: Clock, limits: DetectorLimits, probes: readonly ProbeOptions[]) {
     this.#pair = pair;
     this.#clock = clock;
     this.#limits = limits;
-    this.#detector = new Detector(limits);
+    this.#primary = new Watch(limits);
+    this.#secondary = new Watch(limits);
     this.#probes = probes.map((options) => new Probe(options, clock));
   }
 
@@ -40,44 +43,70 @@ export class Heartbeat {
 
   /** Those of today's primary now, for the status. */
   get signs(): readonly Sign[] {
-    return this.#watched === null ? [] : this.#detector.signs();
+    return this.#primary.signs;
   }
 
   /** The secondary alone has sent something, for as long as the hold timer waits. */
   outputIsMissing(): void {
-    this.#detector.outputIsMissing();
+    this.#primary.detector.outputIsMissing();
   }
 
   #look(): void {
-    const { protection, coordinator, nics, primary } = this.#pair;
+    const { protection, coordinator, primary, secondary } = this.#pair;
+    const { phase } = coordinator;
     // Without a survivor nobody is helped.
-    const counts = protection.isProtected && WATCHED_PHASES.has(coordinator.phase);
-    if (!counts || primary !== this.#watched) {
-      this.#watched = counts ? primary : null;
-      this.#detector.reset();
-      for (const probe of this.#probes) probe.reset();
-      return;
+    const { isProtected } = protection;
+    if (this.#primary.isOf(isProtected && PRIMARY_PHASES.has(phase) ? primary : null)) {
+      const failing = this.#probes.filter(({ isFailing }) => isFailing).map(({ sign }) => sign);
+      this.#lookAt(this.#primary, primary, OWING_PHASES.has(phase), failing);
+    } else for (const probe of this.#probes) probe.reset();
+    if (this.#secondary.isOf(isProtected && SECONDARY_PHASES.has(phase) ? secondary : null)) {
+      this.#lookAt(this.#secondary, secondary, phase === 'suspending');
     }
-    const nowMs = this.#clock.now();
-    const links = nics.planes.map((plane) => plane.links[nics.carrier]);
+  }
+
+  #lookAt(watch: Watch, vm: Vm, owesWord: boolean, failing: readonly Sign[] = []): void {
+    const { nics, protection } = this.#pair;
+    const { detector } = watch;
+    const links = nics.planes.map((plane) => plane.links[vm.seat]);
     const untaken = links.reduce((sum, link) => sum + link.untaken(), 0);
-    this.#detector.look(
-      nowMs,
-      untaken,
-      links.every((link) => link.state === 'up'),
-      OWING_PHASES.has(coordinator.phase),
-      this.#probes.filter(({ isFailing }) => isFailing).map(({ sign }) => sign),
-    );
-    if (this.#detector.mayAsk()) {
-      void primary.status().then(
-        () => primary === this.#watched && this.#detector.answered(true),
-        () => primary === this.#watched && this.#detector.answered(false),
-      );
-    }
-    if (!this.#detector.isLost()) return;
-    const signs = this.#detector.signs().join(', ');
-    this.#detector.reset();
-    this.#watched = null;
-    protection.primarySilent(signs);
+    const areUp = links.every((link) => link.state === 'up');
+    detector.look(this.#clock.now(), untaken, areUp, owesWord, failing);
+    watch.ask();
+    if (!detector.isLost()) return;
+    const signs = detector.signs().join(', ');
+    watch.isOf(null);
+    protection.vmSilent(vm.seat, signs);
+  }
+}
+
+/** What is known of one VM for as long as it is watched. */
+class Watch {
+  readonly detector: Detector;
+  #vm: Vm | null = null;
+
+  constructor(limits: DetectorLimits) {
+    this.detector = new Detector(limits);
+  }
+
+  get signs(): readonly Sign[] {
+    return this.#vm === null ? [] : this.detector.signs();
+  }
+
+  /** That VM, or none, is watched from now on. True: it was before. */
+  isOf(vm: Vm | null): boolean {
+    if (vm !== null && vm === this.#vm) return true;
+    this.#vm = vm;
+    this.detector.reset();
+    return false;
+  }
+
+  ask(): void {
+    if (!this.detector.mayAsk()) return;
+    const vm = this.#vm;
+    const answered = (well: boolean) => (): void => {
+      if (vm === this.#vm) this.detector.answered(well);
+    };
+    void vm?.status().then(answered(true), answered(false));
   }
 }

@@ -143,12 +143,13 @@ export class Protection {
     });
   }
 
-  /** The primary does not answer and takes nothing, though its process may be there. */
-  primarySilent(signs: string): void {
-    this.steps.add('primary silent', async () => {
+  /** The VM on that seat does not answer and takes nothing, though its process may be there. */
+  vmSilent(seat: Seat, signs: string): void {
+    this.steps.add(`${seat} silent`, async () => {
       if (!this.isProtected || this.#stopping) return;
-      this.#log.warn({ signs }, 'the primary is lost without having died');
-      await this.#primaryLost();
+      this.#log.warn({ vm: seat, signs }, `the ${this.#roleOf(seat)} is lost without having died`);
+      if (this.#roleOf(seat) === 'primary') await this.#primaryLost();
+      else await this.#primaryGoesOn('the secondary is silent', true);
     });
   }
 

@@ -54,7 +54,7 @@ export class Takeover {
   ): Promise<void> {
     const { relay, nics, keeper, coordinator, history, vms } = this.#with;
     relay.closeChannel();
-    if (!how.secondaryDied) await vms[otherSeat(nics.carrier)].quit();
+    const told = vms[otherSeat(nics.carrier)].quit(); // it may be silent, and wake up later
     // A guest that is down stays down: leaving COLO would run it again.
     const left = this.#leaveAlone(vms[nics.carrier], how.guestIsDown);
     keeper.note({ protecting: false });
@@ -62,7 +62,7 @@ export class Takeover {
     await coordinator.abandon();
     if (how.secondaryDied) history.failovers['secondary-lost']++;
     began();
-    await left;
+    await Promise.all([left, told]);
   }
 
   async #leaveAsSurvivor(survivor: Vm): Promise<void> {

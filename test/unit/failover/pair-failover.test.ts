@@ -150,6 +150,24 @@ describe('a primary that is lost without having died', () => {
     await world.close();
   });
 
+  it.each(['between checkpoints', 'asked to stop for one'])(
+    'the secondary, %s, takes no frames and does not answer: the primary goes on in less than 500 ms',
+    async (moment) => {
+      const world = await protectedWorld({ seed: 32 });
+      const counter = world.client.count(ipv4, 200, 5);
+      await world.run(100);
+      world.freezeVm('secondary');
+      if (moment !== 'between checkpoints') void world.pair.checkpoint().catch(() => undefined);
+      expect(await world.run(500, () => world.pair.state === 'failed-over')).toBe(true);
+      const { secondary } = world;
+      world.thawVm('secondary');
+      expect(await world.run(5000, () => !secondary!.alive)).toBe(true); // it was told to quit
+      await finish(world, [counter]);
+      expect(world.pair.status()).toMatchObject({ carrier: 'primary', failovers: { 'secondary-lost': 1 } });
+      await world.close();
+    },
+  );
+
   it('a checkpoint in which both VMs stand still for 2 s is no failover', async () => {
     const world = new World({ seed: 30, costs: { loadMs: 2000 } });
     await world.open();

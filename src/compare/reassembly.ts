@@ -33,6 +33,8 @@ export interface Datagram {
   /** Without repetitions. */
   bytes: number;
   totalBytes: number;
+  /** Where the piece that reaches farthest ends. */
+  reach: number;
   refused: boolean;
   /** The other side's, once both are whole and the same. */
   partner: Datagram | null;
@@ -69,7 +71,8 @@ export class Reassembly {
     datagram.left += 1;
     if (!isRepeated) datagram.bytes += length;
     if (!more && datagram.totalBytes === UNKNOWN) datagram.totalBytes = end;
-    const isBeyond = datagram.totalBytes !== UNKNOWN && end > datagram.totalBytes;
+    datagram.reach = Math.max(datagram.reach, end);
+    const isBeyond = datagram.totalBytes !== UNKNOWN && datagram.reach > datagram.totalBytes;
     const hasTwoEnds = !more && end !== datagram.totalBytes;
     const isTooLong = end > DATAGRAM_BYTES_MAX || datagram.pieces > PIECES_MAX;
     if (isBeyond || hasTwoEnds || isTooLong || length === 0) datagram.refused = true;
@@ -164,6 +167,7 @@ export class Reassembly {
       left: 0,
       bytes: 0,
       totalBytes: UNKNOWN,
+      reach: 0,
       refused: false,
       partner: null,
     };

@@ -1,6 +1,6 @@
 /** A YAML file as plain data, with the place of every key and value. */
 import { readFileSync } from 'node:fs';
-import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type Range } from 'yaml';
+import { isMap, isScalar, isSeq, type Node, parseDocument, type Range } from 'yaml';
 
 /** A configuration is a few kilobytes; anything larger is not one. */
 const FILE_BYTES_MAX = 1024 * 1024;
@@ -25,11 +25,10 @@ export function readConfigSource(file: string): ConfigSource {
 }
 
 export function parseConfigSource(file: string, text: string): ConfigSource {
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
+  const document = parseDocument(text, { prettyErrors: false, uniqueKeys: true });
   const place = (offset: number): string => {
-    const { line, col } = lines.linePos(offset);
-    return `${file}:${Math.max(1, line)}:${Math.max(1, col)}`;
+    const before = text.slice(0, offset);
+    return `${file}:${before.split('\n').length}:${offset - before.lastIndexOf('\n')}`;
   };
   const problems = [...document.errors, ...document.warnings].map(
     (problem) => `${place(problem.pos[0])}: ${firstLine(problem.message)}`,

@@ -1,6 +1,6 @@
 // What the benchmarks share: building their C programs, running children pinned to a core, medians with their spread.
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { mkdirSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -12,19 +12,10 @@ const isRoot = process.getuid() === 0;
 export const measured = (...words) => ['taskset', '-c', '1', ...words];
 export const driver = (...words) => [...(isRoot ? ['chrt', '-r', '20'] : []), 'taskset', '-c', '0', ...words];
 
-/**
- * Puts a process that has started above whatever else the machine is doing; its threads that stand back by themselves
- * (nice) stay below its others. Needs root.
- */
-export function raise(pid) {
+/** Puts a process that has started, or some of its threads, above whatever else the machine is doing. Needs root. */
+export function raise(pid, threads = readdirSync(`/proc/${pid}/task`)) {
   if (!isRoot) return;
-  for (const thread of readdirSync(`/proc/${pid}/task`)) {
-    const fields = readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8')
-      .replace(/^.*\) /, '')
-      .split(' ');
-    const nice = Number(fields[16]);
-    spawnSync('chrt', ['-r', '-p', nice > 0 ? '10' : '20', thread], { stdio: 'ignore' });
-  }
+  for (const thread of threads) spawnSync('chrt', ['-r', '-p', '20', String(thread)], { stdio: 'ignore' });
 }
 
 /** Compiles a program of test/bench when its sources are newer; returns its path. */

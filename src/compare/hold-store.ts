@@ -18,6 +18,9 @@ export const FrameMark = {
   MATCHED: 1,
   /** Not in any list: it stands in a column of its flow. */
   SOLITARY: 2,
+  /** TCP of the primary: data with a header that is read by where the payload lies (tcp-short-way.ts); with timestamps. */
+  PLAIN: 4,
+  STAMPED: 8,
 } as const;
 
 export interface HoldLimits {

@@ -72,6 +72,23 @@ export class Ledger {
     return this.heldView;
   }
 
+  /** A held frame leaves as it is. The caller forgets it. */
+  releaseHeld(frame: number, flow: number, reason: ReleaseReason, heldMs: number): void {
+    const { store } = this;
+    const index = RELEASE_REASONS.indexOf(reason);
+    this.releasesByReason[index] = this.releasesByReason[index]! + 1;
+    const vnetHeaderBytes = store.vnetHeaderBytes(frame);
+    this.#sink.release(
+      store.buffer(frame),
+      store.start(frame),
+      store.length(frame),
+      vnetHeaderBytes,
+      flow,
+      reason,
+      heldMs,
+    );
+  }
+
   release(view: FrameView, flow: number, reason: ReleaseReason, heldMs: number): void {
     const index = RELEASE_REASONS.indexOf(reason);
     this.releasesByReason[index] = this.releasesByReason[index]! + 1;

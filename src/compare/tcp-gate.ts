@@ -6,7 +6,7 @@ import { FlowFlag, type FlowState, SACK_BLOCKS_KEPT, SCALE_UNKNOWN } from '../fl
 import { readU32 } from '../wire/bytes.js';
 import { type FrameView, TcpFlag } from '../wire/frame-view.js';
 import { setAck, setWindow, shrinkSack } from './segment-edit.js';
-import { rightEdge, windowBytes } from './tcp-state.js';
+import { edgeOf, rightEdge, windowBytes } from './tcp-state.js';
 
 export const Gate = {
   PASS: 0,
@@ -61,6 +61,17 @@ export class TcpGate {
     this.#window = window;
     this.#shrinksSack = shrinksSack;
     return Gate.LOWER;
+  }
+
+  /** Does a segment with neither SYN nor RST nor SACK blocks show no more than the secondary has? Then `measure` says PASS. */
+  passes(flow: number, ack: number, window: number): boolean {
+    const state = this.#state;
+    const scale = state.scalePrimary[flow]!;
+    if (((ack - state.ackSecondary[flow]!) | 0) > 0) return false;
+    if (scale === SCALE_UNKNOWN || state.scaleSecondary[flow] === SCALE_UNKNOWN) {
+      return window <= state.windowSecondary[flow]!;
+    }
+    return ((edgeOf(ack, window, scale) - state.edgeSecondary[flow]!) | 0) <= 0;
   }
 
   /** Would lowering the measured segment hold back an acknowledgement or window? */

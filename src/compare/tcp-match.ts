@@ -72,29 +72,6 @@ export class TcpMatch {
   }
 
   /**
-   * Is a segment of the secondary, which is not kept yet, byte for byte the primary's oldest held one? Then that one is
-   * verified (`headCursor`). Only for plain new data of a flow of which nothing is kept; all else goes the long way.
-   */
-  isHead(view: FrameView, flow: number): boolean {
-    const state = this.#state;
-    const { store } = this.#ledger;
-    const head = state.primaryFirst[flow]!;
-    const seq = store.seq[head]!;
-    const length = view.payloadBytes;
-    const isPlain =
-      ((view.tcpFlags | store.tcpFlags[head]!) & (TcpFlag.SYN | TcpFlag.FIN | TcpFlag.RST)) === 0;
-    if (!isPlain || state.secondaryFirst[flow] !== NONE || store.payloadBytes[head] !== length) return false;
-    if (((view.seq + state.seqDelta[flow]!) | 0) !== seq || ((seq - state.endPrimary[flow]!) | 0) < 0)
-      return false;
-    if (state.has(flow, FlowFlag.HEAD_BEGUN) && state.headCursor[flow] !== seq) return false;
-    const at = store.payloadAt(head);
-    if (differenceOf(view.bytes, view.payload, store.buffer(head), at, length) !== -1) return false;
-    state.set(flow, FlowFlag.HEAD_BEGUN);
-    state.headCursor[flow] = seq + length;
-    return true;
-  }
-
-  /**
    * New data of the primary, plain, while nothing of the secondary is kept and it has not ended: it waits, and `check` need
    * not look at it. Leaves behind what `check` would.
    */

@@ -3,7 +3,7 @@
  * windows, ends. And what of it changes when one connection follows another on the same ports, and with an epoch.
  */
 import { FlowFlag, type FlowState, SACK_BLOCKS_KEPT, SCALE_UNKNOWN } from '../flow/flow-state.js';
-import { readU16, readU32 } from '../wire/bytes.js';
+import { readS32, readU16, readU32 } from '../wire/bytes.js';
 import { type FrameView, TcpFlag } from '../wire/frame-view.js';
 import { NONE } from './hold-store.js';
 import type { Ledger } from './ledger.js';
@@ -108,44 +108,51 @@ export class TcpState {
     }
     if (view.signed) state.set(flow, FlowFlag.SIGNED);
     if ((view.tcpFlags & TcpFlag.RST) !== 0) state.set(flow, FlowFlag.RESET);
-    else if ((view.tcpFlags & TcpFlag.ACK) !== 0) this.#noteAckPrimary(view, flow);
+    else if ((view.tcpFlags & TcpFlag.ACK) !== 0) {
+      this.noteAckPrimary(flow, view.ack | 0, view.window, rightEdge(view, state.scalePrimary[flow]!));
+    }
   }
 
-  #noteAckPrimary(view: FrameView, flow: number): void {
+  noteAckPrimary(flow: number, ack: number, window: number, edge: number): void {
     const state = this.#state;
-    const edge = rightEdge(view, state.scalePrimary[flow]!);
     if (!state.has(flow, FlowFlag.ACKED_PRIMARY)) {
       state.set(flow, FlowFlag.ACKED_PRIMARY);
-      state.ackPrimary[flow] = view.ack;
+      state.ackPrimary[flow] = ack;
       state.edgePrimary[flow] = edge;
-      state.windowPrimary[flow] = view.window;
+      state.windowPrimary[flow] = window;
       return;
     }
-    if (((view.ack - state.ackPrimary[flow]!) | 0) < 0) return;
-    state.ackPrimary[flow] = view.ack;
-    state.windowPrimary[flow] = view.window;
+    if (((ack - state.ackPrimary[flow]!) | 0) < 0) return;
+    state.ackPrimary[flow] = ack;
+    state.windowPrimary[flow] = window;
     if (((edge - state.edgePrimary[flow]!) | 0) > 0) state.edgePrimary[flow] = edge;
   }
 
   /** The frame, as it is now, leaves to the client: what it shows cannot be taken back. */
   noteShown(view: FrameView, flow: number): void {
-    const state = this.#state;
-    if (view.timestamp !== 0) {
-      const stamp = (readU32(view.bytes, view.timestamp) + state.clientTsDelta[flow]!) | 0;
-      if (!state.has(flow, FlowFlag.TIMESTAMP_SHOWN) || ((stamp - state.tsShown[flow]!) | 0) > 0) {
-        state.tsShown[flow] = stamp;
-        state.set(flow, FlowFlag.TIMESTAMP_SHOWN);
-      }
-    }
+    if (view.timestamp !== 0) this.noteStampShown(flow, readS32(view.bytes, view.timestamp));
     if ((view.tcpFlags & (TcpFlag.ACK | TcpFlag.RST)) !== TcpFlag.ACK) return;
-    const edge = rightEdge(view, state.scalePrimary[flow]!);
+    this.noteAckShown(flow, view.ack | 0, rightEdge(view, this.#state.scalePrimary[flow]!));
+  }
+
+  /** @param value TSval as the primary sent it. */
+  noteStampShown(flow: number, value: number): void {
+    const state = this.#state;
+    const stamp = (value + state.clientTsDelta[flow]!) | 0;
+    if (state.has(flow, FlowFlag.TIMESTAMP_SHOWN) && ((stamp - state.tsShown[flow]!) | 0) <= 0) return;
+    state.tsShown[flow] = stamp;
+    state.set(flow, FlowFlag.TIMESTAMP_SHOWN);
+  }
+
+  noteAckShown(flow: number, ack: number, edge: number): void {
+    const state = this.#state;
     if (!state.has(flow, FlowFlag.ACK_SHOWN)) {
       state.set(flow, FlowFlag.ACK_SHOWN);
-      state.ackShown[flow] = view.ack;
+      state.ackShown[flow] = ack;
       state.edgeShown[flow] = edge;
       return;
     }
-    if (((view.ack - state.ackShown[flow]!) | 0) > 0) state.ackShown[flow] = view.ack;
+    if (((ack - state.ackShown[flow]!) | 0) > 0) state.ackShown[flow] = ack;
     if (((edge - state.edgeShown[flow]!) | 0) > 0) state.edgeShown[flow] = edge;
   }
 
@@ -374,6 +381,11 @@ export function urgentPosition(view: FrameView): number {
 /** Right edge of the window a segment offers. The window of a SYN is never scaled (RFC 7323 2.2). */
 export function rightEdge(view: FrameView, scale: number): number {
   return (view.ack + windowBytes(view, scale)) | 0;
+}
+
+/** The same of a segment without SYN. */
+export function edgeOf(ack: number, window: number, scale: number): number {
+  return (ack + (scale === SCALE_UNKNOWN ? window : window << scale)) | 0;
 }
 
 /** The window in bytes; as sent while the scale is unknown. */

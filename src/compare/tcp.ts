@@ -9,6 +9,7 @@ import type { Ledger } from './ledger.js';
 import { OwedAck } from './owed-ack.js';
 import { Gate, TcpGate } from './tcp-gate.js';
 import { Match, TcpMatch } from './tcp-match.js';
+import { plainMarks, TcpShortWay } from './tcp-short-way.js';
 import { keptEnd, TcpState } from './tcp-state.js';
 import { type ReleaseReason, Verdict } from './verdict.js';
 
@@ -35,6 +36,7 @@ export class TcpComparator {
   readonly #match: TcpMatch;
   readonly #gate: TcpGate;
   readonly #owed: OwedAck;
+  readonly #short: TcpShortWay;
 
   constructor(ledger: Ledger) {
     this.#ledger = ledger;
@@ -43,6 +45,7 @@ export class TcpComparator {
     this.#match = new TcpMatch(ledger, this.state);
     this.#gate = new TcpGate(ledger.state);
     this.#owed = new OwedAck(ledger, this.state, this.#gate);
+    this.#short = new TcpShortWay(ledger, this.state, this.#gate);
   }
 
   /** The frame leaves uncompared. What it shows may be retransmitted when protection has begun. */
@@ -80,6 +83,11 @@ export class TcpComparator {
 
   primary(view: FrameView, flow: number, nowMs: number): Verdict {
     const flows = this.#flows;
+    if (flows.primaryFirst[flow] === NONE && this.#short.primary(view, flow, nowMs)) {
+      this.#trimSecondary(flow);
+      this.#dropShownAck(flow);
+      return Verdict.RELEASE;
+    }
     const mayLeave =
       flows.primaryFirst[flow] === NONE &&
       !this.#isStuck(flow) &&
@@ -96,7 +104,9 @@ export class TcpComparator {
       }
     }
     const frame = this.#ledger.hold(view, flow, nowMs);
-    return frame === NONE || flows.has(flow, FlowFlag.BLOCKED) ? Verdict.DIVERGED : Verdict.HOLD;
+    if (frame === NONE) return Verdict.DIVERGED;
+    this.#ledger.store.marks[frame] = plainMarks(view);
+    return flows.has(flow, FlowFlag.BLOCKED) ? Verdict.DIVERGED : Verdict.HOLD;
   }
 
   secondary(view: FrameView, flow: number, nowMs: number): void {
@@ -109,21 +119,10 @@ export class TcpComparator {
     this.state.noteSecondary(view, flow);
     const hasContent = view.seqLength() > 0 || (view.tcpFlags & TcpFlag.RST) !== 0;
     if (!hasContent) this.#keepAck(view, flow, nowMs);
-    else if (this.#releasesHead(view, flow, nowMs)) return;
+    else if (this.#short.secondary(view, flow, nowMs)) this.#dropShownAck(flow);
     else this.#keep(view, flow, nowMs);
     this.settle(flow, nowMs);
     if (this.#flows.owedFrame[flow] !== NONE && !this.#isStuck(flow)) this.#owed.settle(flow);
-  }
-
-  /** The common case: the segment is what the primary's oldest held one waits for, and need not even be stored. */
-  #releasesHead(view: FrameView, flow: number, nowMs: number): boolean {
-    const head = this.#flows.primaryFirst[flow]!;
-    if (head === NONE || this.#isStuck(flow) || !this.#comparable(flow)) return false;
-    if (!this.#match.isHead(view, flow)) return false;
-    this.settle(flow, nowMs);
-    if (this.#flows.primaryFirst[flow] === head) return false;
-    if (this.#flows.owedFrame[flow] !== NONE && !this.#isStuck(flow)) this.#owed.settle(flow);
-    return true;
   }
 
   fromClient(view: FrameView, flow: number): void {

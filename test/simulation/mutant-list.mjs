@@ -32,8 +32,8 @@ export const MUTANTS = [
   },
   {
     name: 'payload of plain data is not compared',
-    in: 'compare/tcp-match.js',
-    find: 'if (differenceOf(view.bytes, view.payload, store.buffer(head), at, length) !== -1)',
+    in: 'compare/tcp-short-way.js',
+    find: 'if (differenceOf(view.bytes, view.payload, bytes, at, length) !== -1)',
     put: 'if (false)',
   },
   {

@@ -2,11 +2,14 @@
 import fc from 'fast-check';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { TcpMatch } from '../../../src/compare/tcp-match.js';
-import { ACK, established, FIN, Harness, PSH, RST, SYN, URG } from './harness.js';
+import { TcpShortWay } from '../../../src/compare/tcp-short-way.js';
+import type { TcpOptions } from '../../../src/wire/build.js';
+import { ACK, established, FIN, Guest, Harness, PSH, RST, SYN, URG } from './harness.js';
 
 const POSITIONS = 24;
 const contents = Buffer.from(Array.from({ length: 64 }, (_, index) => index + 1));
 
+const stamped = (value: number): TcpOptions => ({ timestamp: { value, echo: 1 } });
 const segment = fc.record({
   at: fc.integer({ min: 0, max: POSITIONS }),
   length: fc.integer({ min: 0, max: 6 }),
@@ -18,43 +21,91 @@ const segment = fc.record({
     },
   ),
   ack: fc.integer({ min: 1, max: 6 }),
+  window: fc.oneof({ weight: 3, arbitrary: fc.constant(1000) }, fc.integer({ min: 0, max: 2000 })),
+  options: fc.oneof(
+    { weight: 6, arbitrary: fc.constantFrom<TcpOptions>({}, stamped(5), stamped(6), stamped(7)) },
+    {
+      weight: 1,
+      arbitrary: fc.constantFrom<TcpOptions>(
+        { sack: [[5_000_003, 5_000_005]] },
+        { ...stamped(6), sack: [[5_000_003, 5_000_005]] },
+        { md5: Buffer.alloc(16) },
+      ),
+    },
+  ),
+  /** Flags that the secondary's segment has alone, or lacks. */
+  otherFlags: fc.oneof(
+    { weight: 20, arbitrary: fc.constant(0) },
+    fc.constantFrom<number>(FIN, URG, PSH, RST),
+  ),
   differs: fc.integer({ min: 0, max: 40 }).map((number) => number === 0),
 });
-/** The rest goes on where the side stopped: most traffic is in order. */
+/** `both` say the same, the primary first or the secondary. The rest goes on where the side stopped: most traffic is in order. */
 const step = fc.oneof(
   { weight: 12, arbitrary: fc.tuple(fc.constantFrom('primary', 'secondary'), fc.boolean(), segment) },
+  { weight: 16, arbitrary: fc.tuple(fc.constant('both'), fc.boolean(), segment) },
   { weight: 3, arbitrary: fc.tuple(fc.constant('client'), fc.boolean(), segment) },
   {
     weight: 1,
-    arbitrary: fc.tuple(fc.constantFrom('wait', 'commit', 'alone', 'adopt'), fc.boolean(), segment),
+    arbitrary: fc.tuple(fc.constantFrom('wait', 'commit', 'buffer', 'alone', 'adopt'), fc.boolean(), segment),
   },
 );
+type Segment = typeof segment extends fc.Arbitrary<infer T> ? T : never;
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
+/** Which number a frame got is nobody's business; whether there is one is. */
+const FRAMES = /^(primary|secondary)(First|Last)$|^ackFrameSecondary$|^owedFrame$/;
+const told = (name: string, value: number) => (FRAMES.test(name) ? value !== -1 : value);
+
+/** How the connection began; `wrapping`: its positions pass 2^32, and 2^31 on the other side. */
+const openings = fc.constantFrom('handshake', 'wrapping', 'mid-stream');
+type Opening = typeof openings extends fc.Arbitrary<infer T> ? T : never;
+
+function open(harness: Harness, opening: Opening): { readonly p: Guest; readonly s: Guest } {
+  if (opening === 'mid-stream') return { p: new Guest(1_000_000), s: new Guest(1_000_000) };
+  return opening === 'wrapping' ? established(harness, 2 ** 32 - 12, 2 ** 31 - 12) : established(harness);
+}
+
 /** Everything that can be seen of a comparator after every step. */
-function play(steps: readonly Step[]): string {
+function play(opening: Opening, steps: readonly Step[]): string {
   const harness = new Harness();
-  const guests = established(harness);
+  const guests = open(harness, opening);
   const next = { primary: 1, secondary: 1 };
   const seen: unknown[] = [];
   const { comparator, flows } = harness;
   const columns = Object.entries(flows.state).filter(([, column]) => ArrayBuffer.isView(column));
-  for (const [what, goesOn, { at, length, flags, ack, differs }] of steps) {
+  const send = (
+    side: 'primary' | 'secondary',
+    at: number,
+    { length, flags, differs, ...fields }: Segment,
+  ) => {
+    const data = Buffer.from(contents.subarray(at, at + length));
+    if (differs && data.length > 0) data[0] = 0xff;
+    next[side] = Math.max(next[side], at + length);
+    const frame = (side === 'primary' ? guests.p : guests.s).frame({ ...fields, at, data, flags });
+    if (side === 'primary') return harness.primary(frame);
+    harness.secondary(frame);
+    return -1;
+  };
+  for (const [what, goesOn, fields] of steps) {
+    const { at, flags } = fields;
     let verdict = -1;
     if (what === 'primary' || what === 'secondary') {
-      const from = goesOn ? next[what] : at;
-      const data = Buffer.from(contents.subarray(from, from + length));
-      if (differs && data.length > 0) data[0] = 0xff;
-      next[what] = Math.max(next[what], from + length);
-      const frame = (what === 'primary' ? guests.p : guests.s).frame({ at: from, data, flags, ack });
-      if (what === 'primary') verdict = harness.primary(frame);
-      else harness.secondary(frame);
+      verdict = send(what, goesOn ? next[what] : at, fields);
+    } else if (what === 'both') {
+      const from = next.primary;
+      const others = { ...fields, flags: flags ^ fields.otherFlags, differs: false };
+      if (!goesOn) send('secondary', from, others);
+      verdict = send('primary', from, fields);
+      if (goesOn) send('secondary', from, others);
     } else if (what === 'client') {
       harness.client(guests.p.fromClient({ at: 1, ack: at, flags: flags & ~(SYN | RST) }));
     } else if (what === 'wait') {
       harness.pass(goesOn ? 10 : 1200);
     } else if (what === 'commit') {
       harness.commit();
+    } else if (what === 'buffer') {
+      comparator.buffersOnly = goesOn;
     } else if (what === 'alone') {
       comparator.releaseAllPrimary(harness.nowMs);
     } else {
@@ -65,35 +116,86 @@ function play(steps: readonly Step[]): string {
     seen.push(harness.take().map(({ bytes, reason, heldMs }) => [bytes.toString('hex'), reason, heldMs]));
     seen.push(harness.divergences.map(({ reason, offset }) => [reason, offset]));
     seen.push([comparator.heldFrames, comparator.keptFrames, comparator.lagMs, [...comparator.unstorable]]);
-    seen.push(columns.map(([name, column]) => [name, (column as Int32Array)[0]]));
+    seen.push([comparator.secondaryDuplicates, comparator.heldBytes, comparator.keptBytes]);
+    seen.push(columns.map(([name, column]) => [name, told(name, (column as Int32Array)[0]!)]));
   }
   return JSON.stringify(seen);
 }
 
-const told = { at: 0, length: 4, flags: ACK | FIN, ack: 1, differs: false };
+const plain: Segment = {
+  at: 0,
+  length: 4,
+  flags: ACK,
+  ack: 1,
+  window: 1000,
+  options: {},
+  otherFlags: 0,
+  differs: false,
+};
+const end: Segment = { ...plain, flags: ACK | FIN };
 /** Both have ended, and the primary goes on nevertheless. */
 const dataBehindTheEnd: Step[] = [
-  ['secondary', true, told],
-  ['primary', true, told],
-  ['primary', false, { ...told, at: 6, flags: ACK }],
+  ['secondary', true, end],
+  ['primary', true, end],
+  ['primary', false, { ...plain, at: 6 }],
+];
+/** In a flow without beginning. */
+const synOfOne: Step[] = [
+  ['both', true, plain],
+  ['secondary', true, { ...plain, flags: SYN | ACK, length: 0 }],
+  ['both', true, plain],
+];
+/** The client acknowledges what was released beyond a hole, and the hole. */
+const holeThatWasFilled: Step[] = [
+  ['both', true, plain],
+  ['secondary', false, { ...plain, at: 8 }],
+  ['primary', false, { ...plain, at: 8 }],
+  ['client', true, { ...plain, at: 12 }],
+  ['both', true, plain],
 ];
 
 afterEach(() => vi.restoreAllMocks());
+
+const examples: [Opening, Step[]][] = [
+  ['handshake', dataBehindTheEnd],
+  ['mid-stream', synOfOne],
+  ['handshake', holeThatWasFilled],
+];
+const plays = [openings, fc.noBias(fc.array(step, { minLength: 1, maxLength: 40 }))] as const;
 
 describe('short ways', () => {
   it('new data that waits for the secondary is not judged', () => {
     const taken = vi.spyOn(TcpMatch.prototype, 'awaitsData');
     let shortened = 0;
     fc.assert(
-      fc.property(fc.noBias(fc.array(step, { minLength: 1, maxLength: 40 })), (steps) => {
+      fc.property(...plays, (opening, steps) => {
         taken.mockReset();
-        const short = play(steps);
+        const short = play(opening, steps);
         shortened += taken.mock.results.filter(({ value }) => value === true).length;
         taken.mockReturnValue(false);
-        expect(short).toBe(play(steps));
+        expect(short).toBe(play(opening, steps));
       }),
-      { numRuns: 200, examples: [[dataBehindTheEnd]] },
+      { numRuns: 200, examples },
     );
     expect(shortened).toBeGreaterThan(30);
   });
+
+  it.each(['primary', 'secondary'] as const)(
+    "the %s's segment of plain new data is judged by what it needs alone",
+    (side) => {
+      const taken = vi.spyOn(TcpShortWay.prototype, side);
+      let shortened = 0;
+      fc.assert(
+        fc.property(...plays, (opening, steps) => {
+          taken.mockReset();
+          const short = play(opening, steps);
+          shortened += taken.mock.results.filter(({ value }) => value === true).length;
+          taken.mockReturnValue(false);
+          expect(short).toBe(play(opening, steps));
+        }),
+        { numRuns: 600, examples },
+      );
+      expect(shortened).toBeGreaterThan(100);
+    },
+  );
 });

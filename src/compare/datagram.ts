@@ -171,7 +171,7 @@ export class DatagramComparator {
       if (partner !== NONE) this.#ledger.dropSecondary(partner, flow);
       const heldMs = nowMs - store.atMs[frame]!;
       lag.sample(heldMs);
-      this.#ledger.release(this.#ledger.open(frame), flow, 'matched', heldMs);
+      this.#ledger.releaseHeld(frame, flow, 'matched', heldMs);
       const datagram = this.#reassembly.datagramOf(frame);
       if (datagram !== null) this.#leavePiece(frame, datagram, flow);
       this.#ledger.dropFirst(frame, flow);

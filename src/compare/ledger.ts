@@ -72,35 +72,24 @@ export class Ledger {
     return this.heldView;
   }
 
+  release(view: FrameView, flow: number, reason: ReleaseReason, heldMs: number): void {
+    const { bytes, start, end, vnetHeaderBytes } = view;
+    this.#count(reason);
+    this.#sink.release(bytes, start, end - start, vnetHeaderBytes, flow, reason, heldMs);
+  }
+
   /** A held frame leaves as it is. The caller forgets it. */
   releaseHeld(frame: number, flow: number, reason: ReleaseReason, heldMs: number): void {
     const { store } = this;
-    const index = RELEASE_REASONS.indexOf(reason);
-    this.releasesByReason[index] = this.releasesByReason[index]! + 1;
+    const bytes = store.buffer(frame);
     const vnetHeaderBytes = store.vnetHeaderBytes(frame);
-    this.#sink.release(
-      store.buffer(frame),
-      store.start(frame),
-      store.length(frame),
-      vnetHeaderBytes,
-      flow,
-      reason,
-      heldMs,
-    );
+    this.#count(reason);
+    this.#sink.release(bytes, store.start(frame), store.length(frame), vnetHeaderBytes, flow, reason, heldMs);
   }
 
-  release(view: FrameView, flow: number, reason: ReleaseReason, heldMs: number): void {
+  #count(reason: ReleaseReason): void {
     const index = RELEASE_REASONS.indexOf(reason);
     this.releasesByReason[index] = this.releasesByReason[index]! + 1;
-    this.#sink.release(
-      view.bytes,
-      view.start,
-      view.end - view.start,
-      view.vnetHeaderBytes,
-      flow,
-      reason,
-      heldMs,
-    );
   }
 
   /** Stores a frame of the primary at the end of its flow's list; NONE when it cannot be stored (counted). */

@@ -9,8 +9,9 @@ import type { Vm } from './vm.js';
 const OWING_PHASES: ReadonlySet<Phase> = new Set(['suspended', 'transferring']);
 /** While the secondary loads, and during the commit, nothing is expected of the primary. */
 const PRIMARY_PHASES: ReadonlySet<Phase> = new Set(['idle', 'quiescing', 'suspending', ...OWING_PHASES]);
-/** Then it takes the primary's state in, and its monitor may be silent meanwhile; each phase has a limit. */
 const SECONDARY_PHASES: ReadonlySet<Phase> = new Set(['idle', 'quiescing', 'suspending']);
+/** Then it takes the primary's state in under QEMU's lock: only what is asked out of band is answered meanwhile. */
+const LOADING_PHASES: ReadonlySet<Phase> = new Set(['suspended', 'transferring', 'loading']);
 
 /** Asks both VMs whether they are there, and tells protection when the signs say that one is not. */
 export class Heartbeat {
@@ -60,8 +61,10 @@ export class Heartbeat {
       const failing = this.#probes.filter(({ isFailing }) => isFailing).map(({ sign }) => sign);
       this.#lookAt(this.#primary, primary, OWING_PHASES.has(phase), failing);
     } else for (const probe of this.#probes) probe.reset();
-    if (this.#secondary.isOf(isProtected && SECONDARY_PHASES.has(phase) ? secondary : null)) {
-      this.#lookAt(this.#secondary, secondary, phase === 'suspending');
+    const isLoading = LOADING_PHASES.has(phase) && secondary.answersOutOfBand;
+    const isWatched = isProtected && (isLoading || SECONDARY_PHASES.has(phase));
+    if (this.#secondary.isOf(isWatched ? secondary : null, isLoading)) {
+      this.#lookAt(this.#secondary, secondary, isLoading || phase === 'suspending');
     }
   }
 
@@ -84,6 +87,7 @@ export class Heartbeat {
 class Watch {
   readonly detector: Detector;
   #vm: Vm | null = null;
+  #outOfBand = false;
 
   constructor(limits: DetectorLimits) {
     this.detector = new Detector(limits);
@@ -93,12 +97,12 @@ class Watch {
     return this.#vm === null ? [] : this.detector.signs();
   }
 
-  /** That VM, or none, is watched from now on. True: it was before. */
-  isOf(vm: Vm | null): boolean {
-    if (vm !== null && vm === this.#vm) return true;
+  /** That VM is watched from now on, and asked in that way; or none is, which is false. */
+  isOf(vm: Vm | null, outOfBand = false): boolean {
+    if (vm === null || vm !== this.#vm || outOfBand !== this.#outOfBand) this.detector.reset();
     this.#vm = vm;
-    this.detector.reset();
-    return false;
+    this.#outOfBand = outOfBand;
+    return vm !== null;
   }
 
   ask(): void {
@@ -107,6 +111,7 @@ class Watch {
     const answered = (well: boolean) => (): void => {
       if (vm === this.#vm) this.detector.answered(well);
     };
-    void vm?.status().then(answered(true), answered(false));
+    const answer = this.#outOfBand ? vm?.askOutOfBand() : vm?.status();
+    void answer?.then(answered(true), answered(false));
   }
 }

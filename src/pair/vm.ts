@@ -5,6 +5,7 @@ import type { Seat } from '../dataplane/data-plane.js';
 import { ColoError } from '../errors.js';
 import { QmpClient, type QmpLiveness, type QmpVersion } from '../qmp/client.js';
 import {
+  askOutOfBand,
   CHECKPOINT_DELAY_MS_MAX,
   type MigrationStatus,
   migrate,
@@ -134,6 +135,15 @@ export class Vm {
 
   status(): Promise<VmStatus> {
     return queryStatus(this.#qmp);
+  }
+
+  /** Answers are to be expected even while it loads a state. */
+  get answersOutOfBand(): boolean {
+    return this.#qmp.greeting?.outOfBand === true;
+  }
+
+  askOutOfBand(): Promise<void> {
+    return askOutOfBand(this.#qmp);
   }
 
   migration(): Promise<MigrationStatus> {

@@ -125,6 +125,14 @@ export async function quit(qmp: QmpExecutor): Promise<void> {
   await qmp.execute('quit');
 }
 
+/**
+ * Yanks nothing. Where QEMU offers it the monitor's own thread answers, which needs none of QEMU's locks: an answer says
+ * that the process runs, even while it loads a state.
+ */
+export async function askOutOfBand(qmp: QmpExecutor): Promise<void> {
+  await qmp.execute('yank', { instances: [] }, { outOfBand: true });
+}
+
 /** Cuts a stuck migration channel inside QEMU, out of band where offered. */
 export async function yankMigration(qmp: QmpExecutor): Promise<void> {
   await qmp.execute('yank', { instances: [{ type: 'migration' }] }, { outOfBand: true });

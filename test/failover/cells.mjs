@@ -4,8 +4,8 @@
  */
 import { WORDS } from '../qemu/lib/word-stop.mjs';
 
-/** `frozen`: the primary is stopped (SIGSTOP) without dying: no socket closes, the heartbeat alone tells. */
-export const VICTIMS = ['primary', 'secondary', 'frozen', 'proxy', 'relay', 'both'];
+/** `frozen`, `frozen-secondary`: stopped (SIGSTOP) without dying: no socket closes, the heartbeat alone tells. */
+export const VICTIMS = ['primary', 'secondary', 'frozen', 'proxy', 'relay', 'both', 'frozen-secondary'];
 export const TRAFFIC = [
   'idle',
   'download',
@@ -51,5 +51,6 @@ export const SHORT_CELLS = [
   'relay/short/checkpoint-request',
   'frozen/download/between',
   'frozen/idle/vmstate-send',
+  'frozen-secondary/idle/vmstate-received',
   'both/idle/between',
 ];

@@ -119,6 +119,8 @@ async function kill(rig, victim, carrier, when) {
       return die(rig[other]);
     case 'both':
       return void (await Promise.all([die(rig[carrier]), die(rig[other])]));
+    case 'frozen-secondary':
+      return rig[other].child.kill('SIGSTOP');
     case 'frozen':
       return rig[carrier].child.kill('SIGSTOP');
     case 'relay': {
@@ -135,7 +137,8 @@ async function kill(rig, victim, carrier, when) {
 function isOver(m, victim, before) {
   if (victim === 'primary' || victim === 'frozen')
     return m.state === 'failed-over' && m.carrier !== before.carrier;
-  if (victim === 'secondary') return m.state === 'failed-over' && m.carrier === before.carrier;
+  if (victim === 'secondary' || victim === 'frozen-secondary')
+    return m.state === 'failed-over' && m.carrier === before.carrier;
   return m.state === 'unprotected' && m.carrier === before.carrier;
 }
 

@@ -98,6 +98,7 @@ function tellGaps(played) {
     ['the primary dies', /^primary\/|^round /],
     ['the primary dies under light traffic', /^primary\/(idle|older|younger)\/|^round /],
     ['the primary is frozen', /^frozen\//],
+    ['the secondary is frozen', /^frozen-secondary\//],
   ];
   for (const [what, pattern] of kinds) {
     const gaps = played.flatMap(({ cell, figures }) =>

@@ -232,7 +232,8 @@ export class ScriptedVm {
       this.cont();
       return {};
     },
-    yank: () => {
+    yank: ({ instances }) => {
+      if (Array.isArray(instances) && instances.length === 0) return {};
       this.#primary.yank();
       this.#secondary.yank();
       return {};

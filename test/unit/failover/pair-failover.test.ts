@@ -168,6 +168,28 @@ describe('a primary that is lost without having died', () => {
     },
   );
 
+  it.each(['suspended', 'transferring', 'loading'] as const)(
+    'the secondary freezes in %s: the primary goes on in less than 500 ms',
+    async (phase) => {
+      const world = new World({ seed: 33, costs: { loadMs: 30 } });
+      await world.open();
+      await world.openSecondary();
+      expect(await world.run(30_000, () => world.pair.state === 'protected')).toBe(true);
+      const counter = world.client.count(ipv4, 200, 5);
+      await world.run(100);
+      void world.pair.checkpoint().catch(() => undefined);
+      expect(await world.run(5000, () => world.pair.coordinator.phase === phase)).toBe(true);
+      world.freezeVm('secondary');
+      expect(await world.run(500, () => world.pair.state === 'failed-over')).toBe(true);
+      const { secondary } = world;
+      world.thawVm('secondary');
+      expect(await world.run(5000, () => !secondary!.alive)).toBe(true);
+      await finish(world, [counter]);
+      expect(world.pair.status()).toMatchObject({ carrier: 'primary', failovers: { 'secondary-lost': 1 } });
+      await world.close();
+    },
+  );
+
   it('a checkpoint in which both VMs stand still for 2 s is no failover', async () => {
     const world = new World({ seed: 30, costs: { loadMs: 2000 } });
     await world.open();

@@ -59,15 +59,33 @@ describe('a program as arbiter', () => {
 
 describe('generations in a directory', () => {
   const LEASE = { leaseMs: 300, marginMs: 50 };
+  let clock: ManualClock;
+  beforeEach(() => {
+    clock = new ManualClock();
+  });
   const of = (owner: string): FileArbiter =>
-    new FileArbiter(folder, { pair: 'web', owner, process: `${owner}-1` }, LEASE, realClock);
+    new FileArbiter(folder, { pair: 'web', owner, process: `${owner}-1` }, LEASE, clock);
+
+  /** Time passes, but never while `meanwhile` is at work: a slow disk changes nothing. */
+  async function inTime<T>(asked: Promise<T>, meanwhile?: () => Promise<unknown>): Promise<T> {
+    let isOver = false;
+    void asked.finally(() => {
+      isOver = true;
+    });
+    while (!isOver) {
+      await meanwhile?.();
+      clock.advance(LEASE.marginMs);
+      await sleep(realClock, 1);
+    }
+    return asked;
+  }
 
   it('one of many claimants at once wins', async () => {
     const answers = await Promise.all(
       ['a', 'b', 'c', 'd', 'e'].map((owner) => of(owner).claim(claim, signal)),
     );
     expect(answers.filter(({ outcome }) => outcome === 'won').length).toBeLessThanOrEqual(1);
-    const later = await of('f').claim(claim, signal);
+    const later = await inTime(of('f').claim(claim, signal));
     expect(later.outcome).toBe('won'); // nobody renewed
   });
 
@@ -88,20 +106,12 @@ describe('generations in a directory', () => {
   it('whoever renews keeps it; whoever does not loses it, and learns so', async () => {
     const [a, b] = [of('a'), of('b')];
     expect((await a.claim(claim, signal)).outcome).toBe('won');
-    let isRenewing = true;
-    const renewing = (async () => {
-      while (isRenewing) {
-        expect((await a.renew()).outcome).toBe('won');
-        await sleep(realClock, 50);
-      }
-    })();
-    expect((await b.claim(claim, signal)).outcome).toBe('lost');
-    isRenewing = false;
-    await renewing;
-    const won = await b.claim(claim, signal);
+    const renewing = async () => expect((await a.renew()).outcome).toBe('won');
+    expect((await inTime(b.claim(claim, signal), renewing)).outcome).toBe('lost');
+    const won = await inTime(b.claim(claim, signal));
     expect(won).toMatchObject({ outcome: 'won', generation: 2 });
     expect((await a.renew()).outcome).toBe('lost');
-    const again = await a.claim({ ...claim, reason: 'again', generation: 1 }, signal);
+    const again = await inTime(a.claim({ ...claim, reason: 'again', generation: 1 }, signal));
     expect(again).toMatchObject({ outcome: 'lost', detail: expect.stringContaining('has ruled since') });
   });
 

@@ -16,11 +16,11 @@ export async function hotRestart(rig, section, { rounds }) {
   for (let round = 1; round <= rounds; round++) {
     const { epoch } = await proxy.metrics();
     await client.do('startSteady', { name: `steady${round}`, host: GUEST.ipv6, everyMs: 5 });
-    const download = `download${round}`;
-    await client.do('startDownload', { name: download, host: GUEST.ipv4, path: `/bytes/${8 << 20}/9` });
-    const datagrams = client.do('echoDatagrams', { host: GUEST.ipv4, count: 300, inFlightMax: 4 });
-    datagrams.catch(() => {});
+    const [download, control] = [`download${round}`, `control${round}`];
+    await (await startTraffic(client, control)).datagrams;
+    await client.do('downloadResult', { name: control });
     const before = await client.do('steadyGap', { name: `steady${round}` });
+    const { datagrams } = await startTraffic(client, download);
     const successor = await proxy.hotRestart(RESTART_MS_MAX);
     const m = await proxy.until(
       'protected by the successor',
@@ -51,7 +51,9 @@ export async function hotRestart(rig, section, { rounds }) {
       client.do('stopSteady', { name: `steady${round}` }),
       ({ error, gapMsMax }) => ({
         ok: !error,
-        seen: error ?? `longest silence ${gapMsMax.toFixed(0)} ms, before ${before.toFixed(0)} ms`,
+        seen:
+          error ??
+          `longest silence ${gapMsMax.toFixed(0)} ms, with the same traffic before ${before.toFixed(0)} ms`,
       }),
     );
     const [, holdMs] =
@@ -89,4 +91,11 @@ export async function hotRestart(rig, section, { rounds }) {
   );
   await rig.protect();
   point.expect('and protected again', true, 'protected');
+}
+
+async function startTraffic(client, download) {
+  await client.do('startDownload', { name: download, host: GUEST.ipv4, path: `/bytes/${8 << 20}/9` });
+  const datagrams = client.do('echoDatagrams', { host: GUEST.ipv4, count: 300, inFlightMax: 4 });
+  datagrams.catch(() => {});
+  return { datagrams };
 }

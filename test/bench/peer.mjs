@@ -1,7 +1,9 @@
 // QEMU's colo-compare and ours side by side: the same generator, the same sockets, in turn (A B A B ...), both pinned to
 // one core and the generator to the other. Prints medians, spread and ratios.
 //
-//   npm run bench:peer [-- --pairs 5 --workloads bulk,small --flows 1,16 --scale 0.2 --latency --json FILE]
+//   npm run bench:peer [-- --pairs 5 --workloads bulk,small --flows 1,16 --scale 0.2 --latency --floor --json FILE]
+//
+// --floor adds a C program that only moves and compares bytes: about the highest ratio these sockets allow.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,6 +12,7 @@ import { parseArgs } from 'node:util';
 import { build, driver, measured, ROOT, raise, show, summary } from './lib/tools.mjs';
 
 const GENERATOR = build('generator', 'peer/generator.c');
+const FLOOR = build('floor', 'peer/floor.c');
 const READY_MS_MAX = 10_000;
 
 /** Packets of one run, and how many may be outstanding. */
@@ -23,6 +26,8 @@ const WORKLOADS = {
 };
 /** The issue's goals: QEMU's CPU time per packet over ours. */
 const GOALS = { bulk: 8, small: 10, udp: 10, split: 8, div: 10, gso: 5 };
+/** Where both VMs cut alike and nothing differs: all that the floor can compare. */
+const FLOOR_WORKLOADS = ['bulk', 'small', 'udp', 'gso'];
 
 const { values: options } = parseArgs({
   options: {
@@ -32,6 +37,7 @@ const { values: options } = parseArgs({
     scale: { type: 'string', default: '1' },
     latency: { type: 'boolean', default: false },
     only: { type: 'string', default: 'qemu,ours' },
+    floor: { type: 'boolean', default: false },
     node: { type: 'string', default: '' },
     json: { type: 'string' },
   },
@@ -63,6 +69,7 @@ const PEERS = {
     ...['--outdev', `unix:${join(directory, 'outdev')},server`],
     ...['--notify-dev', `unix:${join(directory, 'notify')},server`],
   ],
+  floor: (directory) => [FLOOR, directory],
 };
 
 async function until(condition) {
@@ -80,6 +87,7 @@ async function run(peer, workload, flows, perSecond, packets, window) {
   const directory = mkdtempSync(join(tmpdir(), 'colo-bench-'));
   const [program, ...words] = measured(...PEERS[peer](directory));
   const child = spawn(program, words, { stdio: ['ignore', 'ignore', 'inherit'] });
+  const closed = new Promise((resolve) => child.once('close', resolve));
   try {
     await until(() => isSocket(join(directory, 'notify')) && isSocket(join(directory, 'primary_in')));
     raise(child.pid);
@@ -96,7 +104,7 @@ async function run(peer, workload, flows, perSecond, packets, window) {
   } finally {
     // QEMU 7.2 has deadlocked on SIGTERM
     child.kill(peer === 'qemu' ? 'SIGKILL' : 'SIGTERM');
-    await new Promise((resolve) => child.once('close', resolve));
+    await closed;
     rmSync(directory, { recursive: true });
   }
 }
@@ -106,15 +114,16 @@ async function compare(workload, flows, perSecond) {
   const { packets, window } = WORKLOADS[workload];
   const count =
     perSecond > 0 ? Math.round(perSecond * 3 * Math.min(1, scale * 2)) : Math.round(packets * scale);
-  const runs = { qemu: [], ours: [] };
+  const peers = options.only.split(',');
+  if (options.floor && FLOOR_WORKLOADS.includes(workload)) peers.push('floor');
+  const runs = Object.fromEntries(peers.map((peer) => [peer, []]));
   for (let pair = 0; pair < Number(options.pairs); pair += 1) {
-    for (const peer of options.only.split(',')) {
+    for (const peer of peers) {
       runs[peer].push(await run(peer, workload, flows, perSecond, count, window));
     }
   }
   const result = { workload, flows, perSecond };
   for (const [peer, list] of Object.entries(runs)) {
-    if (list.length === 0) continue;
     result[peer] = Object.fromEntries(
       Object.keys(list[0]).map((key) => [key, summary(list.map((one) => one[key]))]),
     );
@@ -123,13 +132,16 @@ async function compare(workload, flows, perSecond) {
     result.cpuRatio = result.qemu.cpuUs.median / result.ours.cpuUs.median;
     result.kppsRatio = result.ours.kpps.median / result.qemu.kpps.median;
   }
+  if (result.qemu && result.floor) {
+    result.cpuRatioFloor = result.qemu.cpuUs.median / result.floor.cpuUs.median;
+  }
   report(result);
   return result;
 }
 
-function report({ workload, flows, perSecond, qemu, ours, cpuRatio, kppsRatio }) {
+function report({ workload, flows, perSecond, qemu, ours, floor, cpuRatio, kppsRatio, cpuRatioFloor }) {
   const name = `${workload}, ${flows} flows${perSecond > 0 ? `, ${perSecond}/s` : ''}`;
-  for (const [peer, one] of Object.entries({ qemu, ours })) {
+  for (const [peer, one] of Object.entries({ qemu, ours, floor })) {
     if (!one) continue;
     const what =
       perSecond > 0
@@ -144,6 +156,9 @@ function report({ workload, flows, perSecond, qemu, ours, cpuRatio, kppsRatio })
     console.log(
       `${''.padEnd(26)} ratio CPU ${cpuRatio.toFixed(1)} x${goal}, packets ${kppsRatio.toFixed(1)} x`,
     );
+  }
+  if (cpuRatioFloor && perSecond === 0) {
+    console.log(`${''.padEnd(26)} ratio CPU of the floor ${cpuRatioFloor.toFixed(1)} x`);
   }
 }
 

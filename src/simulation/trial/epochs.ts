@@ -11,6 +11,22 @@ import type { Fail } from './violation.js';
 type Compare = Comparator['primary'] | Comparator['secondary'];
 type Origin = ReturnType<typeof originOf>;
 
+/**
+ * A primary that was let go on alone in mid-checkpoint goes on with what it was: its frames may still be compared with
+ * those that the secondary, from the same state, had sent until then, as long as nothing has been committed.
+ */
+function isContinued(world: World, is: Origin, should: Origin): boolean {
+  const { carrier } = seats(world);
+  const { continuedIn } = carrier;
+  return (
+    is.instance === should.instance &&
+    is.instance === world.origin(carrier).instance &&
+    continuedIn >= 0 &&
+    is.epoch === continuedIn % EPOCHS &&
+    is.epoch === (should.epoch + 1) % EPOCHS
+  );
+}
+
 /** Looks over every comparator's shoulder from here on; returns what ends it. */
 export function watchEpochs(world: World, fail: Fail): () => void {
   const { primary, secondary, commit, takeSecondary } = Comparator.prototype;
@@ -23,6 +39,7 @@ export function watchEpochs(world: World, fail: Fail): () => void {
     const is = originOf(mark);
     const should = due[whose];
     if (is.instance === should.instance && is.epoch === should.epoch) return;
+    if (whose === 'carrier' && isContinued(world, is, should)) return;
     const what = `a frame of VM ${is.instance} from its epoch ${is.epoch} was compared`;
     fail('epoch', `${what} in epoch ${should.epoch} of VM ${should.instance}`);
   };

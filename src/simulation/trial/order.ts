@@ -42,6 +42,8 @@ export function watchOrder(world: World, fail: Fail): void {
 /** Every position that an acknowledgement or a SACK block tells is near to what that VM has sent. */
 function speaksOf(view: FrameView, stack: NetworkStack, fail: Fail): void {
   if (view.kind !== FrameKind.TCP || (view.tcpFlags & (TcpFlag.ACK | TcpFlag.RST)) !== TcpFlag.ACK) return;
+  // No checksum covers the tag: one changed on its way makes this a frame of another network, which the VM ignores.
+  if (view.vlan !== stack.addresses.vlan) return;
   const { state } = stack;
   const id = state.byAddress.get(connectionKey(sourceOf(view), view.sourcePort, view.destinationPort));
   const connection = id === undefined ? undefined : state.connections.get(id);

@@ -26,6 +26,8 @@ export class ColoPrimary {
   checkpoints = 0;
   /** The next checkpoint never gets beyond this word, nor out of COLO; the monitor goes on answering. */
   hangsBefore: SyncPoint | null = null;
+  /** The machine's epoch that began by leaving COLO in mid-checkpoint: the one before went on, none was loaded. */
+  continuedIn = -1;
   #hangs = false;
   #mode: 'none' | 'primary' = 'none';
   #stream: MigrationStream | null = null;
@@ -143,7 +145,9 @@ export class ColoPrimary {
     this.#leave();
     this.#setStatus('completed');
     this.#emitExit('request');
+    const { epoch } = this.#machine;
     this.#machine.start();
+    if (this.#machine.epoch !== epoch) this.continuedIn = this.#machine.epoch;
   }
 
   /** Cuts the migration channel; the thread that waits on it sees an error. */

@@ -96,6 +96,11 @@ export class ScriptedVm {
     return this.#machine.epoch;
   }
 
+  /** See ColoPrimary.continuedIn. */
+  get continuedIn(): number {
+    return this.#primary.continuedIn;
+  }
+
   /** See ColoPrimary.hangsBefore. */
   hangInCheckpoint(before: SyncPoint): void {
     this.#primary.hangsBefore = before;

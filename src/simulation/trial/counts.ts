@@ -52,9 +52,10 @@ export class Counts {
     const { frames, bytes } = this.#released;
     const last = statuses.at(-1)!;
     // The links outlive the proxies: their counters go on.
-    const refused = last.links
+    const clientDrops = last.links
       .filter((link) => link.side === 'client')
       .reduce((total, { counters }) => total + counters.sendDrops, 0);
+    const refused = clientDrops - this.#passage.announcementsRefused;
     const counted = sum((status) => total(status.framesReleased)) - refused;
     if (counted !== frames) return `${counted} frames are counted as released, ${frames} were seen`;
     const countedBytes = sum((status) => total(status.bytesReleased));

@@ -1,5 +1,6 @@
 /** Where frames went inside the proxy: each that came in is compared, passes, waits or is counted as thrown away. */
 import { Comparator } from '../../compare/comparator.js';
+import { DataPlane } from '../../dataplane/data-plane.js';
 import type { Pair } from '../../pair/pair.js';
 import { FrameKind } from '../../wire/frame-view.js';
 import type { World } from '../world.js';
@@ -23,6 +24,8 @@ export class Passage {
   fromClients = 0;
   /** Link control of the carrier while there was a pair. */
   linkControl = { frames: 0, bytes: 0 };
+  /** The proxies' own announcements that a full client link refused: no VM's output. */
+  announcementsRefused = 0;
   /** Sum of the moments at which the carrier's frames came, in simulated milliseconds. */
   cameMs = 0;
 
@@ -30,6 +33,13 @@ export class Passage {
   watch(world: World): () => void {
     const passage = this;
     const { primary, watch, secondary, flowFromClient, dropPrimary } = Comparator.prototype;
+    const { announce } = DataPlane.prototype;
+    DataPlane.prototype.announce = function (this: DataPlane, frame) {
+      const { counters } = this.links.client;
+      const { sendDrops } = counters;
+      announce.call(this, frame);
+      passage.announcementsRefused += counters.sendDrops - sendDrops;
+    };
     const came = (): void => {
       passage.fromCarrier++;
       passage.cameMs += world.clock.now();
@@ -59,6 +69,7 @@ export class Passage {
       return dropPrimary.call(this);
     };
     return () => {
+      DataPlane.prototype.announce = announce;
       Object.assign(Comparator.prototype, { primary, watch, secondary, flowFromClient, dropPrimary });
     };
   }

@@ -57,6 +57,32 @@ const PLANS: Readonly<Record<string, Plan>> = {
       { name: 'corruption', when: { phase: 'committing', nth: 3, afterMs: 2.8 }, durationMs: 380 },
     ],
   },
+  // The oracle's: an announcement refused by a full queue was taken for output that was not sent.
+  'an announcement finds the client link full': {
+    seed: 603968678,
+    world: {
+      secondary: {
+        tcp: { segmentJitter: 0.2, delayedAckMs: 0, sack: true, wrapSoon: 0.5 },
+        services: { thinkMs: 3, thinkJitterMs: 0 },
+        lagMs: 0,
+        lagJitterMs: 0,
+        clockRate: 0.9,
+      },
+      linkBytesMax: 32768,
+      nics: 1,
+      vlan: 409607,
+      leased: true,
+    },
+    tight: false,
+    tasks: [
+      { name: 'download', ipVersion: 4, atMs: 879, size: 209297, nic: 2 },
+      { name: 'big-udp', ipVersion: 4, atMs: 908, size: 4, nic: 0 },
+      { name: 'download', ipVersion: 4, atMs: 561, size: 70541, nic: 1 },
+      { name: 'ping', ipVersion: 4, atMs: 686, size: 19, nic: 0 },
+    ],
+    faults: [],
+    death: { step: 1028, victim: 'carrier' },
+  },
 };
 
 describe('a plan that was once violated', () => {

@@ -5,13 +5,18 @@ import { addressKey } from './stack-state.js';
 
 const MTU_BYTES = 1500;
 const UNIT_BYTES = 8;
-const DATAGRAMS_MAX = 64;
+/** Fewer than a machine of this world has identifications (FRAGMENT_ID_MASK): one that is known has not come around. */
+const DATAGRAMS_MAX = 12;
 
-/** A datagram whose pieces come in, as plain data. */
+/**
+ * A datagram whose pieces come in, as plain data. One that is whole is remembered without its pieces: a piece that was
+ * doubled on its way begins no new datagram, to be taken for one of the next with that identification.
+ */
 export interface Pieces {
   readonly pieces: { readonly offset: number; readonly bytes: Uint8Array }[];
   /** -1: the last piece is not here. */
   totalBytes: number;
+  isWhole: boolean;
 }
 
 /** `l4` as it leaves: one frame when it fits, else as many fragments as it takes. */
@@ -36,11 +41,11 @@ export function takeFragment(table: Map<string, Pieces>, view: FrameView): Buffe
   let datagram = table.get(key);
   if (datagram === undefined) {
     if (table.size >= DATAGRAMS_MAX) table.delete(table.keys().next().value!); // the oldest
-    datagram = { pieces: [], totalBytes: -1 };
+    datagram = { pieces: [], totalBytes: -1, isWhole: false };
     table.set(key, datagram);
   }
   const offset = fragmentOffset(view);
-  if (datagram.pieces.some((piece) => piece.offset === offset)) return null;
+  if (datagram.isWhole || datagram.pieces.some((piece) => piece.offset === offset)) return null;
   const bytes = Uint8Array.prototype.slice.call(view.bytes, view.payload, view.payload + view.payloadBytes);
   datagram.pieces.push({ offset, bytes });
   if (!hasMoreFragments(view)) datagram.totalBytes = offset + bytes.length;
@@ -48,6 +53,6 @@ export function takeFragment(table: Map<string, Pieces>, view: FrameView): Buffe
   let end = 0;
   for (const piece of datagram.pieces) if (piece.offset === end) end += piece.bytes.length;
   if (end !== datagram.totalBytes) return null;
-  table.delete(key);
-  return Buffer.concat(datagram.pieces.map((piece) => piece.bytes));
+  datagram.isWhole = true;
+  return Buffer.concat(datagram.pieces.splice(0).map((piece) => piece.bytes));
 }

@@ -202,10 +202,12 @@ export class NetworkStack implements TcpHost {
     const ports = { sourcePort: localPort, destinationPort: remotePort };
     const ip = this.#ip(remote);
     // A machine counts its datagrams: the pieces of two that are on their way must not be taken for one another's.
-    const id = (ip.id! & ~FRAGMENT_ID_MASK) | (this.state.fragmentId++ & FRAGMENT_ID_MASK);
+    const id = (ip.id! & ~FRAGMENT_ID_MASK) | (this.state.fragmentId & FRAGMENT_ID_MASK);
     const whole = buildUdp({ ...ip, ...ports, payload });
     const l4 = whole.subarray(whole.length - payload.length - UDP_HEADER_BYTES);
-    for (const frame of cutDatagram({ ...ip, id }, IpProtocol.UDP, l4)) this.#transmitTo(remote, frame);
+    const frames = cutDatagram({ ...ip, id }, IpProtocol.UDP, l4);
+    if (frames.length > 1) this.state.fragmentId++;
+    for (const frame of frames) this.#transmitTo(remote, frame);
     this.#rearm();
   }
 

@@ -83,6 +83,17 @@ const PLANS: Readonly<Record<string, Plan>> = {
     faults: [],
     death: { step: 1028, victim: 'carrier' },
   },
+  // The world's: what was left of a datagram whose fragments were doubled was taken for a piece of a later one.
+  'fragments are doubled on the way': {
+    seed: 955132550,
+    world: {},
+    tight: false,
+    tasks: [
+      { name: 'big-udp', ipVersion: 4, atMs: 1018, size: 16, nic: 1 },
+      { name: 'big-udp', ipVersion: 4, atMs: 1180, size: 11, nic: 2 },
+    ],
+    faults: [{ name: 'duplication', when: { atMs: 1032.3 }, durationMs: 62 }],
+  },
 };
 
 describe('a plan that was once violated', () => {

@@ -4,12 +4,15 @@
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { setup } from '../bin/setup.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const OUTPUT = join(ROOT, 'test-output');
 const KILL_AFTER_MS = 30_000;
+/** Of what a failed command said last, and of the tests that failed: repeated under the table. */
+const LINES_REPEATED_MAX = 12;
 const isRoot = process.getuid() === 0;
 
 /** Each gives `{passed, failed, skipped, notes}`; `msMax` ends a part that hangs. */
@@ -178,11 +181,14 @@ async function vitest(projects, msMax) {
     file.status === 'failed' && file.assertionResults.every((one) => one.status !== 'failed');
   const brokenFiles = report.testResults.filter(isBroken).map((file) => `${file.name} could not run`);
   const failed = report.numFailedTests + brokenFiles.length;
+  const failedTests = report.testResults
+    .flatMap((file) => file.assertionResults.filter((one) => one.status === 'failed'))
+    .map((one) => `failed: ${one.fullName}`);
   const outcome = {
     passed: report.numPassedTests,
     failed: failed === 0 && code !== 0 ? 1 : failed,
     skipped: report.numPendingTests + report.numTodoTests,
-    notes: brokenFiles,
+    notes: [...brokenFiles, ...failedTests.slice(0, LINES_REPEATED_MAX)],
   };
   if (outcome.skipped > 0) outcome.notes.push(`${outcome.skipped} tests skipped; their names are above`);
   return outcome;
@@ -190,20 +196,23 @@ async function vitest(projects, msMax) {
 
 /** A command that counts as one test. */
 async function check(title, command, parameters, msMax) {
-  const code = await run(command, parameters, msMax);
+  const last = [];
+  const code = await run(command, parameters, msMax, ['ignore', 'pipe', 'inherit'], (line) => {
+    console.log(line);
+    last.push(`  ${line}`);
+    if (last.length > LINES_REPEATED_MAX) last.shift();
+  });
   if (code === 0) return { ...nothing(), passed: 1 };
-  return {
-    ...nothing(),
-    failed: 1,
-    notes: [`${title}: ${code === null ? `ended after ${msMax} ms` : `exit ${code}`}`],
-  };
+  const how = code === null ? `ended after ${msMax} ms` : `exit ${code}`;
+  return { ...nothing(), failed: 1, notes: [[`${title}: ${how}`, ...last].join('\n')] };
 }
 
-/** Exit code, or null when it was ended for taking too long. */
-function run(command, parameters, msMax, stdio = ['ignore', 'inherit', 'inherit']) {
+/** Exit code, or null when it was ended for taking too long. `onLine` is given what a piped output says. */
+function run(command, parameters, msMax, stdio = ['ignore', 'inherit', 'inherit'], onLine = () => {}) {
   return new Promise((resolve) => {
     // A process group of its own, so that a hang takes its children along and nothing else.
     const child = spawn(command, parameters, { cwd: ROOT, stdio, detached: true });
+    if (child.stdout !== null) createInterface({ input: child.stdout }).on('line', onLine);
     let late = false;
     let killTimer;
     const timer = setTimeout(() => {

@@ -197,7 +197,7 @@ async function vitest(projects, msMax) {
 /** A command that counts as one test. */
 async function check(title, command, parameters, msMax) {
   const last = [];
-  const code = await run(command, parameters, msMax, ['ignore', 'pipe', 'inherit'], (line) => {
+  const code = await run(command, parameters, msMax, ['ignore', 'pipe', 'pipe'], (line) => {
     console.log(line);
     last.push(`  ${line}`);
     if (last.length > LINES_REPEATED_MAX) last.shift();
@@ -212,7 +212,9 @@ function run(command, parameters, msMax, stdio = ['ignore', 'inherit', 'inherit'
   return new Promise((resolve) => {
     // A process group of its own, so that a hang takes its children along and nothing else.
     const child = spawn(command, parameters, { cwd: ROOT, stdio, detached: true });
-    if (child.stdout !== null) createInterface({ input: child.stdout }).on('line', onLine);
+    for (const output of [child.stdout, child.stderr]) {
+      if (output !== null) createInterface({ input: output }).on('line', onLine);
+    }
     let late = false;
     let killTimer;
     const timer = setTimeout(() => {

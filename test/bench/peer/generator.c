@@ -6,7 +6,7 @@
 //
 // DIRECTORY holds the sockets primary_in, secondary_in, outdev, notify; PID is the peer, whose CPU time is
 // read from its tasks' schedstat around the measured part. A rate of 0 means as fast as the window allows;
-// before what is measured, WARM_PACKETS pass like that. Prints one JSON object.
+// before what is measured, WARM_NS pass like that. Prints one JSON object.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -31,8 +31,7 @@
 // At a fixed rate: rest, so that the kernel does not throttle what spins at real-time priority (sched(7)).
 #define REST_EVERY_NS 700000000LL
 #define REST_US 100000
-#define WARM_PACKETS 300000
-#define WARM_BYTES 400000000LL
+#define WARM_NS 4000000000LL  // a JIT compiler still replaces code in the third second
 
 struct stream {
   int fd;
@@ -183,9 +182,8 @@ int main(int count, char **words) {
   }
   const char *pid = words[2];
   if (!begin_flows(words[3], atoi(words[4]))) return 2;
-  const int64_t warm_by_bytes = WARM_BYTES / work->max_payload;
-  const int64_t warm = warm_by_bytes < WARM_PACKETS ? warm_by_bytes : WARM_PACKETS;
-  const int64_t packets = warm + atoll(words[5]), window = atoll(words[6]);
+  const int64_t measured_packets = atoll(words[5]), window = atoll(words[6]);
+  int64_t warm = INT64_MAX, packets = INT64_MAX;  // until it is warm
   const double per_second = atof(words[7]);
   packet_count = packets;
   is_paced = per_second > 0;
@@ -200,8 +198,14 @@ int main(int count, char **words) {
   int64_t sent = 0, outstanding = 0, out_total = 0, lost = 0, checkpoints = 0;
   int64_t begin = 0, begin_cpu = 0, begin_out = 0, last_progress = now_ns(), asked_at = 0, quiet_since = 0;
   const int64_t interval = is_paced ? (int64_t)(1e9 / per_second) : 0;
+  const int64_t warm_at = now_ns() + WARM_NS;
   int64_t due = now_ns(), rest_at = due;
   while (sent < packets || outstanding > 0) {
+    if (warm == INT64_MAX && now_ns() >= warm_at) {
+      warm = sent;
+      packets = warm + measured_packets;
+      packet_count = packets;
+    }
     if (!measuring && out_total + lost >= warm) {
       measuring = 1;
       due = now_ns();

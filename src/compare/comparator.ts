@@ -199,6 +199,11 @@ export class Comparator {
     }
   }
 
+  /** To be called after each batch of either VM: what was verified of a frame in part may leave in part. */
+  endBatch(nowMs: number): void {
+    this.#tcp.releaseBegun(nowMs);
+  }
+
   /** The slot of a client frame's flow, or -1. One that the client opens is noted where a rule asks for it. */
   flowFromClient(view: FrameView, nowMs: number): number {
     const { flows } = this.#ledger;

@@ -51,6 +51,7 @@ export class HoldStore {
   readonly #limits: HoldLimits;
   readonly #arena: Arena;
   readonly #address: Float64Array;
+  readonly #start: Int32Array;
   readonly #length: Int32Array;
   readonly #vnetHeaderBytes: Uint8Array;
   readonly #payloadAt: Int32Array;
@@ -78,6 +79,7 @@ export class HoldStore {
     this.previous = words();
     this.next = words();
     this.#address = new Float64Array(limits.heldFramesMax);
+    this.#start = words();
     this.#length = words();
     this.#vnetHeaderBytes = new Uint8Array(limits.heldFramesMax);
     this.#payloadAt = words();
@@ -126,6 +128,7 @@ export class HoldStore {
     const target = this.#arena.offset(address);
     copyBytes(view.bytes, view.start - view.vnetHeaderBytes, this.#arena.buffer(address), target, bytes);
     this.#address[frame] = address;
+    this.#start[frame] = target + view.vnetHeaderBytes;
     this.#length[frame] = view.end - view.start;
     this.#vnetHeaderBytes[frame] = view.vnetHeaderBytes;
     this.#payloadAt[frame] = target + view.vnetHeaderBytes + view.payload - view.start;
@@ -149,6 +152,18 @@ export class HoldStore {
     this.#payloadAt[frame] = this.start(frame) + at - view.start;
     this.payloadBytes[frame] = bytes;
     this.seq[frame] = tag;
+  }
+
+  /** The frame is from now on what follows its first `bytes` bytes of payload, with `headers` before it, as long as its own. */
+  dropFront(frame: number, bytes: number, headers: Buffer): void {
+    this.#start[frame] = this.#start[frame]! + bytes;
+    this.#length[frame] = this.#length[frame]! - bytes;
+    this.#payloadAt[frame] = this.#payloadAt[frame]! + bytes;
+    this.seq[frame] = this.seq[frame]! + bytes;
+    this.payloadBytes[frame] = this.payloadBytes[frame]! - bytes;
+    const side = this.side[frame]!;
+    this.bytes[side] = this.bytes[side]! - bytes;
+    this.buffer(frame).set(headers, this.start(frame) - this.#vnetHeaderBytes[frame]!);
   }
 
   /** Forgets the frame. The caller has taken it out of its flow's list. */
@@ -184,7 +199,7 @@ export class HoldStore {
   }
 
   start(frame: number): number {
-    return this.#arena.offset(this.#address[frame]!) + this.#vnetHeaderBytes[frame]!;
+    return this.#start[frame]!;
   }
 
   length(frame: number): number {

@@ -138,6 +138,12 @@ export class Ledger {
     if (flow !== NONE) this.state.clear(flow, FlowFlag.HEAD_BEGUN);
   }
 
+  /** What follows the first `bytes` bytes of the held frame's payload stays held, behind `headers`. */
+  dropFront(frame: number, flow: number, bytes: number, headers: Buffer): void {
+    this.store.dropFront(frame, bytes, headers);
+    this.state.heldBytes[flow] = this.state.heldBytes[flow]! - bytes;
+  }
+
   /** Takes a frame of the secondary out of its flow's list and forgets it. */
   dropSecondary(frame: number, flow: number): void {
     this.#unlink(frame, flow, this.state.secondaryFirst, this.state.secondaryLast);

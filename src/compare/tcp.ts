@@ -7,6 +7,7 @@ import { type FrameView, TcpFlag } from '../wire/frame-view.js';
 import { NONE, Side } from './hold-store.js';
 import type { Ledger } from './ledger.js';
 import { OwedAck } from './owed-ack.js';
+import { TcpFront } from './tcp-front.js';
 import { Gate, TcpGate } from './tcp-gate.js';
 import { Match, TcpMatch } from './tcp-match.js';
 import { plainMarks, TcpShortWay } from './tcp-short-way.js';
@@ -37,6 +38,9 @@ export class TcpComparator {
   readonly #gate: TcpGate;
   readonly #owed: OwedAck;
   readonly #short: TcpShortWay;
+  readonly #front: TcpFront;
+  /** The flow whose oldest held frame was verified in part since the last `releaseBegun`. */
+  #begun = NONE;
 
   constructor(ledger: Ledger) {
     this.#ledger = ledger;
@@ -46,6 +50,7 @@ export class TcpComparator {
     this.#gate = new TcpGate(ledger.state);
     this.#owed = new OwedAck(ledger, this.state, this.#gate);
     this.#short = new TcpShortWay(ledger, this.state, this.#gate);
+    this.#front = new TcpFront(ledger);
   }
 
   /** The frame leaves uncompared. What it shows may be retransmitted when protection has begun. */
@@ -106,6 +111,7 @@ export class TcpComparator {
     const frame = this.#ledger.hold(view, flow, nowMs);
     if (frame === NONE) return Verdict.DIVERGED;
     this.#ledger.store.marks[frame] = plainMarks(view);
+    this.#noteBegun(flow, nowMs);
     return flows.has(flow, FlowFlag.BLOCKED) ? Verdict.DIVERGED : Verdict.HOLD;
   }
 
@@ -121,8 +127,29 @@ export class TcpComparator {
     if (!hasContent) this.#keepAck(view, flow, nowMs);
     else if (this.#short.secondary(view, flow, nowMs)) this.#dropShownAck(flow);
     else this.#keep(view, flow, nowMs);
-    this.settle(flow, nowMs);
+    if (this.settle(flow, nowMs) === Waiting.CONTENT) this.#noteBegun(flow, nowMs);
     if (this.#flows.owedFrame[flow] !== NONE && !this.#isStuck(flow)) this.#owed.settle(flow);
+  }
+
+  #noteBegun(flow: number, nowMs: number): void {
+    if (this.#begun === flow || !this.#front.isBegun(flow)) return;
+    this.releaseBegun(nowMs);
+    this.#begun = flow;
+  }
+
+  /** To be called after each batch: what is verified of a super-frame leaves, in whole segments. */
+  releaseBegun(nowMs: number): void {
+    const flow = this.#begun;
+    this.#begun = NONE;
+    if (flow === NONE || this.#isStuck(flow)) return;
+    const view = this.#front.open(flow);
+    if (view === undefined) return;
+    const heldMs = nowMs - this.#ledger.store.atMs[this.#flows.primaryFirst[flow]!]!;
+    if (this.#judge(view, flow, heldMs, nowMs) !== Waiting.NOTHING) return;
+    this.#front.shorten(view);
+    this.#ledger.lag.sample(heldMs);
+    this.#leave(view, flow, this.#reason(view, flow), heldMs);
+    this.#front.drop(flow);
   }
 
   fromClient(view: FrameView, flow: number): void {

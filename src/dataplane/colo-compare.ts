@@ -125,6 +125,7 @@ export class ColoCompare {
       this.comparator.primary(view, flow, nowMs);
       if ((view.tcpFlags & TcpFlag.SYN) !== 0 && flow >= 0) this.#syns.primaryBegan(flow, nowMs);
     }
+    this.comparator.endBatch(nowMs);
     this.links.outdev.flush();
   }
 
@@ -144,6 +145,7 @@ export class ColoCompare {
       if (isSyn && flow >= 0 && !this.#syns.mayPass(view, flow)) continue;
       this.comparator.secondary(view, flow, nowMs);
     }
+    this.comparator.endBatch(nowMs);
     this.links.outdev.flush();
   }
 

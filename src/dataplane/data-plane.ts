@@ -293,6 +293,7 @@ export class DataPlane implements EpochGate {
     for (let index = 0; index < batch.count; index++) {
       this.#compareSecondary(slab, offsets[index]!, lengths[index]!, vnetHeaderBytes, nowMs);
     }
+    this.comparator.endBatch(nowMs);
     this.links.client.flush();
     this.secondaryLeg.link.flush();
   }
@@ -304,6 +305,7 @@ export class DataPlane implements EpochGate {
     for (let index = 0; index < batch.count; index++) {
       this.#carried(slab, offsets[index]!, lengths[index]!, vnetHeaderBytes, nowMs);
     }
+    this.comparator.endBatch(nowMs);
     this.links.client.flush();
   }
 
@@ -394,6 +396,7 @@ export class DataPlane implements EpochGate {
     this.secondaryLeg.unpark((bytes, offset, length, vnet) =>
       this.#compareSecondary(bytes, offset, length, vnet, nowMs),
     );
+    this.comparator.endBatch(nowMs);
     this.links.client.flush();
     this.secondaryLeg.link.flush();
   }

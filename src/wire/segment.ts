@@ -16,6 +16,7 @@ import {
   vnetGsoBytes,
   vnetGsoType,
   vnetNeedsChecksum,
+  vnetToPiece,
 } from './vnet-header.js';
 
 /** A super-frame that asks for more segments is refused: no stack sends it, and each costs a frame. */
@@ -75,6 +76,31 @@ export function segmentFrame(view: FrameView, scratch: Buffer, emit: SegmentSink
     emit(scratch, 0, headerBytes + chunkBytes);
   }
   return count;
+}
+
+/** The payload bytes of one segment of a TCP super-frame that can be cut in two super-frames; 0 when it cannot. */
+export function pieceStep(view: FrameView): number {
+  const isTcp = view.kind === FrameKind.TCP && (view.tcpFlags & TcpFlag.URG) === 0 && view.partialChecksum;
+  return isTcp && isCuttable(view) ? vnetGsoBytes(view.bytes, view.start - VNET_HEADER_LENGTH) : 0;
+}
+
+/**
+ * Writes to `target` the headers, the vnet header first, that the bytes [from, to) of a TCP super-frame's payload need
+ * to be a frame of their own, and returns their length. `from` is a multiple of `pieceStep`. The checksum stays partial.
+ */
+export function writePieceHeaders(view: FrameView, from: number, to: number, target: Buffer): number {
+  const { bytes, start, payload } = view;
+  const gsoBytes = vnetGsoBytes(bytes, start - VNET_HEADER_LENGTH);
+  const headers = target.subarray(VNET_HEADER_LENGTH);
+  const headerBytes = payload - start;
+  const frameBytes = headerBytes + to - from;
+  bytes.copy(target, 0, start - VNET_HEADER_LENGTH, payload);
+  vnetToPiece(target, 0, headerBytes, to - from <= gsoBytes);
+  writeTcpHeader(view, headers, from, to === view.payloadBytes);
+  writeIpHeader(view, headers, from / gsoBytes, frameBytes);
+  const l4 = view.l4 - start;
+  writeU16(headers, l4 + 16, pseudoHeaderSum(view, view.ipProtocol, frameBytes - l4));
+  return VNET_HEADER_LENGTH + headerBytes;
 }
 
 function isCuttable(view: FrameView): boolean {

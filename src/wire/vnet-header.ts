@@ -87,6 +87,17 @@ export function vnetDropChecksumRequest(bytes: Uint8Array, at: number): void {
   writeHost16(bytes, at + CSUM_OFFSET, 0);
 }
 
+/**
+ * The header of a super-frame is from now on that of a piece of it. What fits one segment is a plain frame. Linux guests
+ * count linear payload among the header bytes, of which a TAP refuses more than there are in the frame.
+ */
+export function vnetToPiece(bytes: Uint8Array, at: number, headerBytes: number, isPlain: boolean): void {
+  writeHost16(bytes, at + HEADER_LENGTH, headerBytes);
+  if (!isPlain) return;
+  bytes[at + GSO_TYPE] = GsoType.NONE;
+  writeHost16(bytes, at + GSO_SIZE, 0);
+}
+
 /** Writes a header; what is not given is 0. */
 export function writeVnetHeader(bytes: Uint8Array, at: number, fields: VnetFields): void {
   bytes[at + FLAGS] = fields.flags ?? 0;

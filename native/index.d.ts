@@ -181,10 +181,17 @@ export interface StreamPort extends Port {
   /** Bytes taken; 0 when the kernel takes nothing now. EPIPE, ECONNRESET. */
   write(buffer: Uint8Array, offset: number, length: number): number;
   /**
-   * Gathered write of pieces `first` to `first + count - 1`, at most 1,024 of them per call. Returns bytes
-   * taken, which may end inside a piece; 0 when the kernel takes nothing now.
+   * One gathered write of two ranges, `first` and then `second`. Returns bytes taken of both together, which may end
+   * inside either; 0 when the kernel takes nothing now.
    */
-  writev(slab: Uint8Array, offsets: Int32Array, lengths: Int32Array, first: number, count: number): number;
+  writeTwo(
+    first: Uint8Array,
+    firstOffset: number,
+    firstLength: number,
+    second: Uint8Array,
+    secondOffset: number,
+    secondLength: number,
+  ): number;
   /** The peer is told that no more comes (shutdown of the writing half); it may still send. ENOTCONN: it is gone. */
   finish(): void;
   /**

@@ -10,7 +10,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <memory>
 
 #include "errors.h"
@@ -20,9 +19,6 @@
 namespace colo {
 namespace {
 
-constexpr uint32_t kPiecesMax = 1024;
-static_assert(kPiecesMax <= IOV_MAX, "one system call takes them all");
-
 class Stream final : public Port {
  public:
   static constexpr Kind kKind = Kind::kStream;
@@ -30,23 +26,36 @@ class Stream final : public Port {
 
   static napi_value Read(napi_env env, napi_callback_info info);
   static napi_value Write(napi_env env, napi_callback_info info);
-  static napi_value WriteVector(napi_env env, napi_callback_info info);
+  static napi_value WriteTwo(napi_env env, napi_callback_info info);
   static napi_value Finish(napi_env env, napi_callback_info info);
   static napi_value UnsentBytes(napi_env env, napi_callback_info info);
   static napi_value UnreadBytes(napi_env env, napi_callback_info info);
 
  private:
   // Bytes taken, 0 when the kernel takes nothing now.
-  napi_value Send(napi_env env, size_t pieces);
+  napi_value Send(napi_env env, struct iovec* pieces, size_t count);
   static napi_value Query(napi_env env, napi_callback_info info, unsigned long request, const char* name);
-
-  struct iovec pieces_[kPiecesMax];
 };
 
-napi_value Stream::Send(napi_env env, size_t pieces) {
+// A range of a buffer: arguments `at` to `at + 2`.
+bool PieceFrom(napi_env env, const Call& call, size_t at, struct iovec* piece) {
+  Bytes buffer;
+  uint32_t offset, length;
+  if (!call.GetBytes(at, &buffer) || !call.GetCount(at + 1, &offset) || !call.GetCount(at + 2, &length)) {
+    return false;
+  }
+  if (!buffer.Holds(offset, length)) {
+    ThrowRange(env, "the range must lie inside the buffer");
+    return false;
+  }
+  *piece = {buffer.data + offset, length};
+  return true;
+}
+
+napi_value Stream::Send(napi_env env, struct iovec* pieces, size_t count) {
   struct msghdr message = {};
-  message.msg_iov = pieces_;
-  message.msg_iovlen = pieces;
+  message.msg_iov = pieces;
+  message.msg_iovlen = count;
   ssize_t put;
   do {
     put = sendmsg(fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -81,42 +90,22 @@ napi_value Stream::Read(napi_env env, napi_callback_info info) {
 // write(buffer, offset, length)
 napi_value Stream::Write(napi_env env, napi_callback_info info) {
   Call call(env, info);
-  Bytes buffer;
-  uint32_t offset, length;
   auto* stream = PortFrom<Stream>(call);
-  if (stream == nullptr || !call.GetBytes(0, &buffer) || !call.GetCount(1, &offset) ||
-      !call.GetCount(2, &length)) {
-    return nullptr;
-  }
-  if (!buffer.Holds(offset, length)) return ThrowRange(env, "the range must lie inside the buffer");
-  stream->pieces_[0] = {buffer.data + offset, length};
-  return stream->Send(env, 1);
+  struct iovec piece;
+  if (stream == nullptr || !PieceFrom(env, call, 0, &piece)) return nullptr;
+  return stream->Send(env, &piece, 1);
 }
 
-// writev(slab, offsets, lengths, first, count)
-napi_value Stream::WriteVector(napi_env env, napi_callback_info info) {
+// writeTwo(first, firstOffset, firstLength, second, secondOffset, secondLength)
+napi_value Stream::WriteTwo(napi_env env, napi_callback_info info) {
   Call call(env, info);
-  Bytes slab;
-  Column offsets, lengths;
-  uint32_t first, count;
   auto* stream = PortFrom<Stream>(call);
-  if (stream == nullptr || !call.GetBytes(0, &slab) || !call.GetColumn(1, &offsets) ||
-      !call.GetColumn(2, &lengths) || !call.GetCount(3, &first) || !call.GetCount(4, &count)) {
-    return nullptr;
+  if (stream == nullptr) return nullptr;
+  struct iovec pieces[2];
+  for (size_t i = 0; i < 2; i++) {
+    if (!PieceFrom(env, call, 3 * i, &pieces[i])) return nullptr;
   }
-  const uint64_t end = static_cast<uint64_t>(first) + count;
-  if (end > offsets.length || end > lengths.length)
-    return ThrowRange(env, "offsets and lengths must hold first + count");
-  const uint32_t pieces = std::min(count, kPiecesMax);
-  for (uint32_t i = 0; i < pieces; i++) {
-    const int32_t offset = offsets.data[first + i];
-    const int32_t length = lengths.data[first + i];
-    if (offset < 0 || length < 0 || !slab.Holds(offset, length)) {
-      return ThrowRange(env, "piece " + std::to_string(first + i) + " does not lie inside the slab");
-    }
-    stream->pieces_[i] = {slab.data + offset, static_cast<size_t>(length)};
-  }
-  return stream->Send(env, pieces);
+  return stream->Send(env, pieces, 2);
 }
 
 // finish()
@@ -150,7 +139,7 @@ napi_value Stream::UnreadBytes(napi_env env, napi_callback_info info) {
 napi_value AdoptStream(napi_env env, napi_callback_info info) {
   static const Method methods[] = {{"read", Stream::Read},
                                    {"write", Stream::Write},
-                                   {"writev", Stream::WriteVector},
+                                   {"writeTwo", Stream::WriteTwo},
                                    {"finish", Stream::Finish},
                                    {"unsentBytes", Stream::UnsentBytes},
                                    {"unreadBytes", Stream::UnreadBytes}};

@@ -186,6 +186,61 @@ describe('stream link', () => {
     expect(link.counters.framesSent).toBe(taken);
   });
 
+  it('writes a long frame at once, behind what is queued, and loses its connection only when flushed', async () => {
+    const { sockets } = await listen();
+    const { link, at } = await openLink(`stream:unix:${path}`, { frameBytesMax: 60_000 });
+    await until(() => sockets.length === 1 && link.state === 'up', 'connection');
+    const long = 'l'.repeat(20_000);
+    sendFrame(link, 'short');
+    sendFrame(link, long);
+    expect(link.counters.framesSent).toBe(2);
+    const got: Buffer[] = [];
+    sockets[0]!.on('data', (data: Buffer) => got.push(data));
+    sockets[0]!.resume();
+    const expected = Buffer.concat(['short', long].map(framed));
+    await until(() => got.reduce((sum, data) => sum + data.length, 0) >= expected.length, 'both read');
+    expect(Buffer.concat(got).equals(expected)).toBe(true);
+    at.maySend = () => false;
+    sendFrame(link, long);
+    expect([link.counters.framesSent, link.untaken()]).toEqual([2, 1]);
+    at.maySend = () => true;
+    sockets[0]!.destroy();
+    for (let turn = 0; link.state === 'up' && turn < 1000; turn++) {
+      sendFrame(link, long);
+      expect(link.state).toBe('up');
+      link.flush();
+    }
+    expect(link.state).toBe('waiting');
+    expect(link.counters.framesSent + link.counters.sendDrops).toBeGreaterThan(2);
+  });
+
+  it('keeps every byte in its place when a slow reader takes short and long frames in pieces', async () => {
+    const { sockets } = await listen();
+    const { link } = await openLink(`stream:unix:${path}`, { frameBytesMax: 60_000 });
+    await until(() => sockets.length === 1 && link.state === 'up', 'connection');
+    const frames = Array.from({ length: 300 }, (_, index) => {
+      const length = index % 3 === 0 ? 60 + index : 8_000 + ((index * 7919) % 50_000);
+      return `${index}:`.padEnd(length, String.fromCharCode(97 + (index % 26)));
+    });
+    const got: Buffer[] = [];
+    sockets[0]!.on('data', (data: Buffer) => got.push(data));
+    sockets[0]!.pause();
+    for (const [index, frame] of frames.entries()) {
+      sendFrame(link, frame);
+      if (index % 7 === 6) link.flush();
+      if (index % 40 !== 39) continue;
+      sockets[0]!.resume();
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      sockets[0]!.pause();
+    }
+    link.flush();
+    sockets[0]!.resume();
+    const expected = Buffer.concat(frames.map(framed));
+    await until(() => got.reduce((sum, data) => sum + data.length, 0) >= expected.length, 'all read');
+    expect(Buffer.concat(got).equals(expected)).toBe(true);
+    expect(link.counters.sendDrops).toBe(0);
+  });
+
   it('discards what is queued, but completes the frame that is on its way', async () => {
     const { sockets } = await listen();
     const { link } = await openLink(`stream:unix:${path}`, { frameBytesMax: 60_000 });

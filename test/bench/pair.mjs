@@ -1,6 +1,6 @@
 // The same real guest and the same client: the guest alone, protected by QEMU's own filters (filter-mirror,
 // filter-redirector, colo-compare, filter-rewriter), and by colo-proxy over TAPs and over stream links, in turn. Prints
-// medians over the rounds and what is kept of the guest alone.
+// medians over the rounds and what is kept of the guest alone. Each is warm before it is measured.
 //
 //   npm run bench:pair [-- --rounds 3 --worlds alone,suite,tap,stream --json FILE]
 //
@@ -13,7 +13,7 @@ import { findQemu } from '../qemu/lib/qemu.mjs';
 import { missingRequirements } from '../qemu/lib/requirements.mjs';
 import { RunFolder } from '../qemu/lib/run-folder.mjs';
 import { show, summary } from './lib/tools.mjs';
-import { play, WORKLOADS } from './pair/workloads.mjs';
+import { play, WORKLOADS, warmUp } from './pair/workloads.mjs';
 import { GuestAlone, Proxied, QemuSuite } from './pair/worlds.mjs';
 
 const WORLDS = {
@@ -41,6 +41,7 @@ async function playWorld(runFolder, laboratory, name, round) {
   const results = {};
   try {
     await world.start();
+    await warmUp(world);
     for (const [key, , workload] of WORKLOADS) {
       const result = await play(world, workload);
       if (result) results[key] = result;

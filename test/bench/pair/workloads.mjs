@@ -33,6 +33,19 @@ export const WORKLOADS = [
   ['differing-on', 'answers that differ, one after the other', differing(0)],
 ];
 
+/** Played before anything is measured: TCG translates a guest's code as it first runs, Node.js compiles what runs often. */
+const WARM_UP = [
+  asks('timedDownloads', { path: MIB, count: 40 }),
+  asks('timedDownloads', { path: KIB64, count: 40 }),
+  asks('timedRequests', { request: 'inc', count: 500 }),
+  asks('timedDatagrams', { count: 500 }),
+];
+
+export async function warmUp(world) {
+  for (const workload of WARM_UP) await workload(world);
+  await sleep(SETTLE_MS);
+}
+
 export const checkpointsOf = (world) => world.primary.monitor.countOf('RESUME');
 
 /** @returns {Promise<object>} `ms` of each, `checkpoints` during it, perhaps bytes and seconds; or `error` */

@@ -68,6 +68,14 @@ describe('a super-frame of which the secondary has said a part', () => {
     expect(harness.divergences).toEqual([]);
   });
 
+  it('is on record whole: the bytes under the headers of the rest are the payload that left', () => {
+    batch('primary', frameOf(p, 0, 1000));
+    batch('secondary', frameOf(s, 0, 300));
+    batch('secondary', frameOf(s, 300, 1000));
+    expect(batch('primary', frameOf(p, 0, 300)).map(({ reason }) => reason)).toEqual(['retransmission']);
+    expect(harness.divergences).toEqual([]);
+  });
+
   it('leaves as well when the secondary had said that part first', () => {
     expect(batch('secondary', frameOf(s, 0, 250))).toEqual([]);
     expect(ranges(batch('primary', frameOf(p, 0, 1000)))).toEqual([[0, 200]]);

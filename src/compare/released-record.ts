@@ -38,6 +38,7 @@ export class ReleasedRecord {
 
   append(flow: number, seq: number, bytes: FrameBytes, at: number, length: number): void {
     if (length <= 0 || length > this.#ring.length) return;
+    this.#dropForgotten();
     if (this.#writeAt + length > this.#ring.length) {
       // no entry wraps: what is left at the end of the ring is given up with the entries that lie there
       this.#makeRoom(this.#writeAt, this.#ring.length);
@@ -105,6 +106,12 @@ export class ReleasedRecord {
     }
     this.#state.recordFirst[flow] = NONE;
     this.#state.recordLast[flow] = NONE;
+  }
+
+  /** Where clients acknowledge soon, the ring is the same few bytes again and again, and they are in the caches. */
+  #dropForgotten(): void {
+    while (this.#count > 0 && this.#flow[this.#oldest] === NONE) this.#dropOldest();
+    if (this.#count === 0) this.#writeAt = 0;
   }
 
   /** Drops the oldest entries until none lies in [from, to). They are in the order of the ring, starting at `from` or later. */

@@ -6,7 +6,14 @@ const alone = { fileParallelism: false, testTimeout: 60_000, hookTimeout: 60_000
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 30_000 } },
+      {
+        test: {
+          name: 'unit',
+          include: ['test/unit/**/*.test.ts'],
+          setupFiles: ['test/unit/property-sizes.ts'],
+          testTimeout: 30_000,
+        },
+      },
       { test: { name: 'netns', include: ['test/netns/**/*.test.ts'], ...alone } },
       { test: { name: 'browser', include: ['test/browser/**/*.test.ts'], ...alone } },
       { test: { name: 'package', include: ['test/package/**/*.test.ts'], ...alone, testTimeout: 300_000 } },

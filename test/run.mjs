@@ -28,7 +28,7 @@ const PARTS = [
   { name: 'package', run: (msMax) => vitest(['package'], msMax), msMax: 10 * 60_000 },
   { name: 'captures', run: captures, msMax: 3 * 60_000 },
   { name: 'differential', run: differential, msMax: 3 * 60_000 },
-  { name: 'netns', run: netns, msMax: 8 * 60_000 },
+  { name: 'netns', run: netns, msMax: 12 * 60_000 },
   { name: 'qemu', run: qemu, msMax: 8 * 60_000 },
   { name: 'readme', run: readme, msMax: 4 * 60_000 },
   { name: 'failover', run: failover, msMax: 6 * 60_000 },

@@ -180,18 +180,6 @@ export interface StreamPort extends Port {
   read(buffer: Uint8Array, offset: number, length: number): number;
   /** Bytes taken; 0 when the kernel takes nothing now. EPIPE, ECONNRESET. */
   write(buffer: Uint8Array, offset: number, length: number): number;
-  /**
-   * One gathered write of two ranges, `first` and then `second`. Returns bytes taken of both together, which may end
-   * inside either; 0 when the kernel takes nothing now.
-   */
-  writeTwo(
-    first: Uint8Array,
-    firstOffset: number,
-    firstLength: number,
-    second: Uint8Array,
-    secondOffset: number,
-    secondLength: number,
-  ): number;
   /** The peer is told that no more comes (shutdown of the writing half); it may still send. ENOTCONN: it is gone. */
   finish(): void;
   /**

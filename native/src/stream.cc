@@ -7,7 +7,6 @@
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <memory>
@@ -26,45 +25,13 @@ class Stream final : public Port {
 
   static napi_value Read(napi_env env, napi_callback_info info);
   static napi_value Write(napi_env env, napi_callback_info info);
-  static napi_value WriteTwo(napi_env env, napi_callback_info info);
   static napi_value Finish(napi_env env, napi_callback_info info);
   static napi_value UnsentBytes(napi_env env, napi_callback_info info);
   static napi_value UnreadBytes(napi_env env, napi_callback_info info);
 
  private:
-  // Bytes taken, 0 when the kernel takes nothing now.
-  napi_value Send(napi_env env, struct iovec* pieces, size_t count);
   static napi_value Query(napi_env env, napi_callback_info info, unsigned long request, const char* name);
 };
-
-// A range of a buffer: arguments `at` to `at + 2`.
-bool PieceFrom(napi_env env, const Call& call, size_t at, struct iovec* piece) {
-  Bytes buffer;
-  uint32_t offset, length;
-  if (!call.GetBytes(at, &buffer) || !call.GetCount(at + 1, &offset) || !call.GetCount(at + 2, &length)) {
-    return false;
-  }
-  if (!buffer.Holds(offset, length)) {
-    ThrowRange(env, "the range must lie inside the buffer");
-    return false;
-  }
-  *piece = {buffer.data + offset, length};
-  return true;
-}
-
-napi_value Stream::Send(napi_env env, struct iovec* pieces, size_t count) {
-  struct msghdr message = {};
-  message.msg_iov = pieces;
-  message.msg_iovlen = count;
-  ssize_t put;
-  do {
-    put = sendmsg(fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-  } while (put < 0 && errno == EINTR);
-  if (put >= 0) return Number(env, static_cast<double>(put));
-  // ENOBUFS and ENOMEM: the machine is short of socket memory for the moment.
-  if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM) return Number(env, 0);
-  return ThrowErrno(env, errno, "sendmsg");
-}
 
 // read(buffer, offset, length)
 napi_value Stream::Read(napi_env env, napi_callback_info info) {
@@ -90,22 +57,22 @@ napi_value Stream::Read(napi_env env, napi_callback_info info) {
 // write(buffer, offset, length)
 napi_value Stream::Write(napi_env env, napi_callback_info info) {
   Call call(env, info);
+  Bytes buffer;
+  uint32_t offset, length;
   auto* stream = PortFrom<Stream>(call);
-  struct iovec piece;
-  if (stream == nullptr || !PieceFrom(env, call, 0, &piece)) return nullptr;
-  return stream->Send(env, &piece, 1);
-}
-
-// writeTwo(first, firstOffset, firstLength, second, secondOffset, secondLength)
-napi_value Stream::WriteTwo(napi_env env, napi_callback_info info) {
-  Call call(env, info);
-  auto* stream = PortFrom<Stream>(call);
-  if (stream == nullptr) return nullptr;
-  struct iovec pieces[2];
-  for (size_t i = 0; i < 2; i++) {
-    if (!PieceFrom(env, call, 3 * i, &pieces[i])) return nullptr;
+  if (stream == nullptr || !call.GetBytes(0, &buffer) || !call.GetCount(1, &offset) ||
+      !call.GetCount(2, &length)) {
+    return nullptr;
   }
-  return stream->Send(env, pieces, 2);
+  if (!buffer.Holds(offset, length)) return ThrowRange(env, "the range must lie inside the buffer");
+  ssize_t put;
+  do {
+    put = send(stream->fd(), buffer.data + offset, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+  } while (put < 0 && errno == EINTR);
+  if (put >= 0) return Number(env, static_cast<double>(put));
+  // ENOBUFS and ENOMEM: the machine is short of socket memory for the moment.
+  if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM) return Number(env, 0);
+  return ThrowErrno(env, errno, "send");
 }
 
 // finish()
@@ -139,7 +106,6 @@ napi_value Stream::UnreadBytes(napi_env env, napi_callback_info info) {
 napi_value AdoptStream(napi_env env, napi_callback_info info) {
   static const Method methods[] = {{"read", Stream::Read},
                                    {"write", Stream::Write},
-                                   {"writeTwo", Stream::WriteTwo},
                                    {"finish", Stream::Finish},
                                    {"unsentBytes", Stream::UnsentBytes},
                                    {"unreadBytes", Stream::UnreadBytes}};

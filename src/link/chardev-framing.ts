@@ -111,17 +111,10 @@ export class ChardevStage implements FrameStage {
   }
 
   queue(bytes: Buffer, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): boolean {
-    const at = this.place(bytes, offset, length, vnetHeaderBytes);
-    if (at < 0) return false;
-    copyBytes(bytes, offset, this.#queue.slab, at, length);
-    return true;
-  }
-
-  place(bytes: Buffer, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): number {
     const headerBytes = this.#wire.bytes;
-    if (headerBytes + length > STREAM_FRAME_BYTES_MAX) return -1;
+    if (headerBytes + length > STREAM_FRAME_BYTES_MAX) return false;
     const at = this.#queue.reserve(headerBytes + length);
-    if (at < 0) return -1;
+    if (at < 0) return false;
     const { slab } = this.#queue;
     writeU32(slab, at - CHARDEV_PREFIX_BYTES, headerBytes + length);
     writeU32(slab, at - FRAME_LENGTH_BYTES, headerBytes);
@@ -129,6 +122,7 @@ export class ChardevStage implements FrameStage {
     if (vnetHeaderBytes !== 0 && headerBytes >= VNET_HEADER_BYTES) {
       copyBytes(bytes, offset - VNET_HEADER_BYTES, slab, at, VNET_HEADER_BYTES);
     }
-    return at + headerBytes;
+    copyBytes(bytes, offset, slab, at + headerBytes, length);
+    return true;
   }
 }

@@ -21,11 +21,6 @@ function isTag(bytes: Buffer, offset: number): boolean {
 export interface FrameStage {
   /** Queues the frame, whole or in segments; false when it does not fit, is too long or cannot be cut. */
   queue(bytes: Buffer, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): boolean;
-  /**
-   * Queues the frame without its bytes: returns where in the queue's slab they belong, which is the end of what is
-   * queued, and the caller puts them there before any other call if they have to wait. -1: `queue` must do it.
-   */
-  place(bytes: Buffer, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): number;
 }
 
 /**
@@ -70,10 +65,6 @@ export class OffloadStage implements FrameStage {
     return this.#queueCompleted(bytes, offset, length);
   }
 
-  place(_bytes: Buffer, _offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): number {
-    return vnetHeaderBytes === 0 ? this.#placePlain(length) : -1;
-  }
-
   /** Whether `queue` would take the frame as it is, behind its vnet header. */
   passes(bytes: Buffer, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): boolean {
     if (vnetHeaderBytes === 0 || !this.abilities.vnetHeader) return false;
@@ -103,21 +94,15 @@ export class OffloadStage implements FrameStage {
 
   /** A frame that needs nothing, with an empty header where the link has headers. */
   #queuePlain(bytes: Buffer, offset: number, length: number): boolean {
-    const at = this.#placePlain(length);
-    if (at < 0) return false;
-    copyBytes(bytes, offset, this.#queue.slab, at, length);
-    return true;
-  }
-
-  #placePlain(length: number): number {
-    if (length > this.abilities.frameBytesMax) return -1;
+    if (length > this.abilities.frameBytesMax) return false;
     const queue = this.#queue;
     const at = queue.reserve(length);
-    if (at < 0) return -1;
+    if (at < 0) return false;
     const { slab, prefixBytes } = queue;
     if (prefixBytes === 4) writeFrameLength(slab, at, length);
     else if (prefixBytes === VNET_HEADER_BYTES) slab.fill(0, at - prefixBytes, at);
-    return at;
+    copyBytes(bytes, offset, slab, at, length);
+    return true;
   }
 
   #queueWithHeader(bytes: Buffer, offset: number, length: number): boolean {

@@ -1,7 +1,6 @@
 import type { Socket } from 'node:net';
 import { adoptStream, type StreamPort } from '../../native/index.js';
 import { asColoError, ColoError } from '../errors.js';
-import { copyBytes } from '../wire/frame-memory.js';
 import { CHARDEV_PREFIX_BYTES, ChardevDeframer, ChardevStage, type WireHeader } from './chardev-framing.js';
 import { Deframer, FRAME_LENGTH_BYTES, STREAM_FRAME_BYTES_MAX } from './framing.js';
 import {
@@ -29,8 +28,6 @@ import { formatLinkUrl, type LinkUrl } from './url.js';
 const READ_SLAB_BYTES = 512 * 1024;
 /** `drain` ends here even when a peer never stops writing: what it had emitted before fits many times. */
 const DRAIN_BYTES_BEYOND_UNREAD_MAX = 1024 * 1024;
-/** A frame from this long on is written at once from where it lies: a system call costs less than a copy of it. */
-const AT_ONCE_BYTES_MIN = 8 * 1024;
 
 /**
  * QEMU's `-netdev stream`, or a chardev of its network filters: no root, no TAP. Node makes the connection; from then on the addon reads and writes
@@ -283,29 +280,9 @@ export class StreamLink implements Link {
   }
 
   send(bytes: Buffer, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): boolean {
-    if (length >= AT_ONCE_BYTES_MIN && this.#sendAtOnce(bytes, offset, length, vnetHeaderBytes)) return true;
     if (this.#port && this.#stage.queue(bytes, offset, length, vnetHeaderBytes)) return true;
     this.counters.sendDrops++;
     return false;
-  }
-
-  /**
-   * Behind what is queued; only what the kernel does not take now is copied. False: nothing was done with it. An error
-   * of the connection is left to `flush`, which meets it again: nobody expects to lose a link in the middle of a batch.
-   */
-  #sendAtOnce(bytes: Buffer, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): boolean {
-    if (!this.#port || this.#waitingToWrite || this.#handler.maySend?.() === false) return false;
-    const at = this.#stage.place(bytes, offset, length, vnetHeaderBytes);
-    if (at < 0) return false;
-    const { slab, startOffset } = this.#queue;
-    const start = startOffset + this.#partlyWritten;
-    let written = 0;
-    try {
-      written = this.#port.writeTwo(slab, start, at - start, bytes, offset, length);
-    } catch {}
-    if (written < at - start + length) copyBytes(bytes, offset, slab, at, length);
-    this.#written(written);
-    return true;
   }
 
   flush(): void {

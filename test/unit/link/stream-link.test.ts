@@ -186,34 +186,6 @@ describe('stream link', () => {
     expect(link.counters.framesSent).toBe(taken);
   });
 
-  it('writes a long frame at once, behind what is queued, and loses its connection only when flushed', async () => {
-    const { sockets } = await listen();
-    const { link, at } = await openLink(`stream:unix:${path}`, { frameBytesMax: 60_000 });
-    await until(() => sockets.length === 1 && link.state === 'up', 'connection');
-    const long = 'l'.repeat(20_000);
-    sendFrame(link, 'short');
-    sendFrame(link, long);
-    expect(link.counters.framesSent).toBe(2);
-    const got: Buffer[] = [];
-    sockets[0]!.on('data', (data: Buffer) => got.push(data));
-    sockets[0]!.resume();
-    const expected = Buffer.concat(['short', long].map(framed));
-    await until(() => got.reduce((sum, data) => sum + data.length, 0) >= expected.length, 'both read');
-    expect(Buffer.concat(got).equals(expected)).toBe(true);
-    at.maySend = () => false;
-    sendFrame(link, long);
-    expect([link.counters.framesSent, link.untaken()]).toEqual([2, 1]);
-    at.maySend = () => true;
-    sockets[0]!.destroy();
-    for (let turn = 0; link.state === 'up' && turn < 1000; turn++) {
-      sendFrame(link, long);
-      expect(link.state).toBe('up');
-      link.flush();
-    }
-    expect(link.state).toBe('waiting');
-    expect(link.counters.framesSent + link.counters.sendDrops).toBeGreaterThan(2);
-  });
-
   it('keeps every byte in its place when a slow reader takes short and long frames in pieces', async () => {
     const { sockets } = await listen();
     const { link } = await openLink(`stream:unix:${path}`, { frameBytesMax: 60_000 });

@@ -230,13 +230,16 @@ export async function make(load) {
     },
   };
 
-  /** 0 and 0xffff are one number to a checksum: a right one may come back in its other form. */
+  /** 0 and 0xffff are one number to a checksum: a right one, and one quoted in an ICMP error, may come back in its other form. */
   const isSameButZeroSum = (before, after, one) => {
-    const at = checksum.l4ChecksumOffset(one);
-    const forms = [before, after].map((bytes) => bytes.readUInt16BE(at) % 0xffff);
+    const places = [checksum.l4ChecksumOffset(one)];
+    if (parseQuoted(one, quoted) && quoted.kind === FrameKind.TCP) places.push(quoted.l4 + 16);
     const same = Buffer.from(after);
-    before.copy(same, at, at, at + 2);
-    return forms[0] === forms[1] && same.equals(before);
+    for (const at of places.filter((place) => place >= 0 && place + 2 <= after.length)) {
+      if (before.readUInt16BE(at) % 0xffff !== after.readUInt16BE(at) % 0xffff) return false;
+      before.copy(same, at, at, at + 2);
+    }
+    return same.equals(before);
   };
 
   return { frame, options, offload, checksum: incremental, translator };

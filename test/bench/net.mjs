@@ -62,7 +62,7 @@ async function startPlane(kind, primary, secondary, busyPollUs, ...wishes) {
   const words = [process.execPath, PLANE, kind, primary, secondary, 'tap:colo0', busyPollUs];
   const plane = new Child(inside('host', measured(...words, ...wishes)));
   await plane.line();
-  raise(plane.pid);
+  raise(plane.pid, [plane.pid]); // the thread of frames alone
   return plane;
 }
 

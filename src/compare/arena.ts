@@ -6,6 +6,9 @@ import { readS32, writeU32 } from '../wire/bytes.js';
 import { allocateFrameBytes, type FrameBytes } from '../wire/frame-memory.js';
 
 const CHUNK_BYTES = 1 << 20;
+/** Blocks begin at multiples of this many bytes, 1 << UNIT_SHIFT; a chunk has 1 << CHUNK_SHIFT of them. */
+const UNIT_SHIFT = 6;
+const CHUNK_SHIFT = 20 - UNIT_SHIFT;
 /** A vnet header, an Ethernet frame with two tags and 1500 bytes fit the third; a GSO frame fits the last. */
 const BLOCK_BYTES = [256, 640, 1600, 4096, 16_384, 69_632] as const;
 
@@ -18,7 +21,7 @@ function sizeClass(bytes: number): number {
   return -1;
 }
 
-/** Blocks are told by an address: chunk * CHUNK_BYTES + offset. -1 means there is no room. */
+/** Blocks are told by an address: where they begin, in units, chunk after chunk. -1 means there is no room. */
 export class Arena {
   readonly #chunks: (FrameBytes | undefined)[] = [];
   readonly #chunksMax: number;
@@ -52,11 +55,11 @@ export class Arena {
   }
 
   buffer(address: number): FrameBytes {
-    return this.#chunks[Math.floor(address / CHUNK_BYTES)]!;
+    return this.#chunks[address >>> CHUNK_SHIFT]!;
   }
 
   offset(address: number): number {
-    return address % CHUNK_BYTES;
+    return (address << UNIT_SHIFT) & (CHUNK_BYTES - 1);
   }
 
   allocate(bytes: number): number {
@@ -79,12 +82,12 @@ export class Arena {
     this.#usedBlocks[chunk] = this.#usedBlocks[chunk]! + 1;
     if (this.#freeHead[chunk] === 0 && this.#cutBytes[chunk]! + size > CHUNK_BYTES)
       this.#unlinkRoomy(chunk, index);
-    return chunk * CHUNK_BYTES + offset;
+    return (chunk << CHUNK_SHIFT) + (offset >>> UNIT_SHIFT);
   }
 
   free(address: number): void {
-    const chunk = Math.floor(address / CHUNK_BYTES);
-    const offset = address % CHUNK_BYTES;
+    const chunk = address >>> CHUNK_SHIFT;
+    const offset = this.offset(address);
     const index = this.#classOf[chunk]!;
     const wasFull = this.#freeHead[chunk] === 0 && this.#cutBytes[chunk]! + BLOCK_BYTES[index]! > CHUNK_BYTES;
     writeU32(this.#chunks[chunk]!, offset, this.#freeHead[chunk]!);

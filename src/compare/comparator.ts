@@ -124,7 +124,7 @@ export class Comparator {
   /** Age of the primary's oldest held frame; 0 when none is held. */
   heldMsOldest(nowMs: number): number {
     const frame = this.#ledger.store.oldest(Side.PRIMARY);
-    return frame === NONE ? 0 : nowMs - this.#ledger.store.atMs[frame]!;
+    return frame === NONE ? 0 : nowMs - this.#ledger.store.atMs(frame);
   }
 
   /** A frame of the primary that passes uncompared: there is no pair. */
@@ -235,8 +235,7 @@ export class Comparator {
   commit(nowMs: number): void {
     const { flows } = this.#ledger;
     this.#releaseHeld('committed', nowMs);
-    for (let slot = 0; slot < flows.slotsUsed; slot += 1) {
-      if (!flows.isLive(slot)) continue;
+    for (let slot = flows.next(NONE); slot !== NONE; slot = flows.next(slot)) {
       this.#tcp.state.dropSecondaryFrames(slot);
       this.#tcp.releaseOwed(slot);
       this.#tcp.state.commit(slot);
@@ -255,8 +254,8 @@ export class Comparator {
       this.#ledger.dropFirst(frame, store.flow[frame]!);
       dropped += 1;
     }
-    for (let slot = 0; slot < flows.slotsUsed; slot += 1) {
-      if (flows.isLive(slot)) this.#ledger.dropSolitary(flows.state.owedFrame, slot);
+    for (let slot = flows.next(NONE); slot !== NONE; slot = flows.next(slot)) {
+      this.#ledger.dropSolitary(flows.state.owedFrame, slot);
     }
     return dropped;
   }
@@ -267,8 +266,7 @@ export class Comparator {
     this.buffersOnly = false;
     this.#releaseHeld('survivor', nowMs);
     this.#datagram.clear();
-    for (let slot = 0; slot < flows.slotsUsed; slot += 1) {
-      if (!flows.isLive(slot)) continue;
+    for (let slot = flows.next(NONE); slot !== NONE; slot = flows.next(slot)) {
       this.#tcp.state.forgetSecondary(slot);
       this.#tcp.releaseOwed(slot);
       flows.state.clear(slot, FlowFlag.BLOCKED | FlowFlag.REPORTED | FlowFlag.HEAD_BEGUN | FlowFlag.PAIRED);
@@ -287,8 +285,8 @@ export class Comparator {
     this.buffersOnly = false;
     this.dropPrimary();
     this.#datagram.clear();
-    for (let slot = 0; slot < flows.slotsUsed; slot += 1) {
-      if (flows.isLive(slot)) this.#tcp.state.adoptSecondary(slot);
+    for (let slot = flows.next(NONE); slot !== NONE; slot = flows.next(slot)) {
+      this.#tcp.state.adoptSecondary(slot);
     }
     this.#ledger.beginEpoch();
   }
@@ -305,8 +303,7 @@ export class Comparator {
         this.#emitKept(frame, emit);
       this.#ledger.dropSecondary(frame, flow);
     }
-    for (let slot = 0; slot < flows.slotsUsed; slot += 1) {
-      if (!flows.isLive(slot)) continue;
+    for (let slot = flows.next(NONE); slot !== NONE; slot = flows.next(slot)) {
       const frame = flows.state.ackFrameSecondary[slot]!;
       if (frame !== NONE && this.#tcp.isUnseenAck(frame)) this.#emitKept(frame, emit);
       this.#ledger.dropSolitary(flows.state.ackFrameSecondary, slot);
@@ -321,7 +318,7 @@ export class Comparator {
     this.waivedFrames = new Float64Array(1 + rules.rules.length);
     this.waivedBytes = new Float64Array(1 + rules.rules.length);
     this.#ruling = rules.rules.length === 0 ? null : new Ruling(flows, rules);
-    flows.state.rule.fill(0);
+    for (let slot = flows.next(NONE); slot !== NONE; slot = flows.next(slot)) flows.state.rule[slot] = 0;
   }
 
   #waive(view: FrameView, flow: number, waiver: number): Verdict {
@@ -353,7 +350,7 @@ export class Comparator {
     for (let frame = store.oldest(Side.PRIMARY); frame !== NONE; frame = store.oldest(Side.PRIMARY)) {
       const flow = store.flow[frame]!;
       const view = this.#ledger.open(frame);
-      const heldMs = nowMs - store.atMs[frame]!;
+      const heldMs = nowMs - store.atMs(frame);
       if (view.kind === FrameKind.TCP && flow !== NONE) this.#tcp.release(view, flow, reason, heldMs);
       else this.#ledger.release(view, flow, reason, heldMs);
       this.#ledger.dropFirst(frame, flow);
@@ -364,7 +361,7 @@ export class Comparator {
     const { store, limits, state } = this.#ledger;
     let frame = store.oldest(Side.PRIMARY);
     for (let step = 0; frame !== NONE && step < TICK_FRAMES_MAX; step += 1) {
-      const ageMs = nowMs - store.atMs[frame]!;
+      const ageMs = nowMs - store.atMs(frame);
       if (ageMs < limits.reorderMsMax) return;
       const newer = store.newer(frame);
       const flow = store.flow[frame]!;
@@ -408,7 +405,7 @@ export class Comparator {
     const { store, lag, state } = this.#ledger;
     let frame = store.oldest(Side.SECONDARY);
     for (let step = 0; frame !== NONE && step < TICK_FRAMES_MAX; step += 1, frame = store.newer(frame)) {
-      if (nowMs - store.atMs[frame]! < lag.holdMs) return;
+      if (nowMs - store.atMs(frame) < lag.holdMs) return;
       const flow = store.flow[frame]!;
       // while the primary's output waits, its own timer counts
       if (state.has(flow, FlowFlag.REPORTED) || state.primaryFirst[flow] !== NONE) continue;

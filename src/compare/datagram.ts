@@ -42,7 +42,7 @@ export class DatagramComparator {
     if (view.kind === FrameKind.FRAGMENT) return this.#primaryPiece(view, flow, nowMs);
     const partner = this.#partner(this.#flows.secondaryFirst[flow]!, flow, view.bytes);
     if (partner !== NONE && this.#flows.primaryFirst[flow] === NONE) {
-      lag.sample(nowMs - store.atMs[partner]!);
+      lag.sample(nowMs - store.atMs(partner));
       this.#ledger.dropSecondary(partner, flow);
       this.#ledger.release(view, flow, 'matched', 0);
       return Verdict.RELEASE;
@@ -89,7 +89,7 @@ export class DatagramComparator {
     for (let step = 0; other !== NONE && step < SEARCH_FRAMES_MAX; step += 1, other = store.next[other]!) {
       if ((store.marks[other]! & FrameMark.MATCHED) === 0) break;
     }
-    if (other === NONE || nowMs - store.atMs[other]! < limits.reorderMsMax) return;
+    if (other === NONE || nowMs - store.atMs(other) < limits.reorderMsMax) return;
     const a = store.buffer(frame);
     const b = store.buffer(other);
     const aAt = store.payloadAt(frame);
@@ -148,7 +148,7 @@ export class DatagramComparator {
   #checkWhole(frame: number, datagram: Datagram, flow: number, nowMs: number): void {
     const { store, limits } = this.#ledger;
     const difference = this.#reassembly.difference(datagram);
-    if (difference === null || nowMs - store.atMs[difference.frame]! < limits.reorderMsMax) return;
+    if (difference === null || nowMs - store.atMs(difference.frame) < limits.reorderMsMax) return;
     const { at, own, other } = difference;
     const reason = own.length === 0 || other.length === 0 ? 'length' : 'payload';
     const view = this.#ledger.open(frame);
@@ -169,7 +169,7 @@ export class DatagramComparator {
       if (frame === NONE || (store.marks[frame]! & FrameMark.MATCHED) === 0) return;
       const partner = store.ack[frame]!;
       if (partner !== NONE) this.#ledger.dropSecondary(partner, flow);
-      const heldMs = nowMs - store.atMs[frame]!;
+      const heldMs = nowMs - store.atMs(frame);
       lag.sample(heldMs);
       this.#ledger.releaseHeld(frame, flow, 'matched', heldMs);
       const datagram = this.#reassembly.datagramOf(frame);

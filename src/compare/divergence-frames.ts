@@ -42,7 +42,7 @@ function addStored(ledger: Ledger, side: Side, first: number, isTcp: boolean, in
       side: side === Side.PRIMARY ? 'primary' : 'secondary',
       bytes: copyOf(store.buffer(frame), start, store.length(frame)),
       wireBytes: store.length(frame),
-      atMs: store.atMs[frame]!,
+      atMs: store.atMs(frame),
       payloadAt: store.payloadAt(frame) - start,
       payloadBytes: store.payloadBytes[frame]!,
       position: isTcp

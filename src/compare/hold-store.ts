@@ -1,7 +1,8 @@
 /**
- * Every frame that waits: the primary's held ones and the secondary's kept ones. A frame is a small number; each is in
- * one list of its side in emission order, and in one list of its flow. Nothing is allocated per frame.
+ * Every frame that waits: the primary's held ones and the secondary's kept ones. A frame is told by where its row begins;
+ * each is in one list of its side in emission order, and in one list of its flow. Nothing is allocated per frame.
  */
+import { RowTable } from '../flow/row-table.js';
 import type { VnetHeaderBytes } from '../link/link.js';
 import { copyBytes, type FrameBytes } from '../wire/frame-memory.js';
 import type { FrameView } from '../wire/frame-view.js';
@@ -23,6 +24,9 @@ export const FrameMark = {
   STAMPED: 8,
 } as const;
 
+/** Frames are multiples of this: the words of a frame's row. */
+const FRAME_WORDS = 20;
+
 export interface HoldLimits {
   readonly heldFramesMax: number;
   readonly heldBytesMax: number;
@@ -34,14 +38,13 @@ export class HoldStore {
   readonly bytes = new Float64Array(2);
 
   readonly flow: Int32Array;
-  readonly side: Uint8Array;
-  readonly marks: Uint8Array;
-  readonly atMs: Float64Array;
+  readonly side: Int32Array;
+  readonly marks: Int32Array;
   /** TCP of the secondary: raw position, payload bytes, flags; datagrams: bytes that are compared, in `payloadBytes`. */
   readonly seq: Int32Array;
   readonly ack: Int32Array;
   readonly payloadBytes: Int32Array;
-  readonly tcpFlags: Uint8Array;
+  readonly tcpFlags: Int32Array;
   /** Fragments: the piece of the same datagram that came before. */
   readonly piece: Int32Array;
   /** Neighbours in the flow's list. */
@@ -50,42 +53,45 @@ export class HoldStore {
 
   readonly #limits: HoldLimits;
   readonly #arena: Arena;
-  readonly #address: Float64Array;
+  readonly #atMs: Float64Array;
+  readonly #address: Int32Array;
   readonly #start: Int32Array;
   readonly #length: Int32Array;
-  readonly #vnetHeaderBytes: Uint8Array;
+  readonly #vnetHeaderBytes: Int32Array;
   readonly #payloadAt: Int32Array;
   readonly #older: Int32Array;
+  /** Of a free one: the next free one. */
   readonly #newer: Int32Array;
   readonly #oldest = new Int32Array(2).fill(NONE);
   readonly #newest = new Int32Array(2).fill(NONE);
-  readonly #free: Int32Array;
-  #freeCount = 0;
-  #frameCeiling = 0;
+  #free = NONE;
+  /** Where rows begin that were never used, and where the last one ends. */
+  #fresh = 0;
+  readonly #end: number;
 
   constructor(limits: HoldLimits) {
     this.#limits = limits;
     this.#arena = new Arena(limits.heldBytesMax);
-    const words = (): Int32Array => new Int32Array(limits.heldFramesMax);
-    this.flow = words();
-    this.side = new Uint8Array(limits.heldFramesMax);
-    this.marks = new Uint8Array(limits.heldFramesMax);
-    this.atMs = new Float64Array(limits.heldFramesMax);
-    this.seq = words();
-    this.ack = words();
-    this.payloadBytes = words();
-    this.tcpFlags = new Uint8Array(limits.heldFramesMax);
-    this.piece = words();
-    this.previous = words();
-    this.next = words();
-    this.#address = new Float64Array(limits.heldFramesMax);
-    this.#start = words();
-    this.#length = words();
-    this.#vnetHeaderBytes = new Uint8Array(limits.heldFramesMax);
-    this.#payloadAt = words();
-    this.#older = words();
-    this.#newer = words();
-    this.#free = words();
+    const rows = new RowTable(limits.heldFramesMax, FRAME_WORDS);
+    this.#end = limits.heldFramesMax * FRAME_WORDS;
+    this.#atMs = rows.doubles();
+    this.flow = rows.column();
+    this.side = rows.column();
+    this.marks = rows.column();
+    this.seq = rows.column();
+    this.ack = rows.column();
+    this.payloadBytes = rows.column();
+    this.tcpFlags = rows.column();
+    this.previous = rows.column();
+    this.next = rows.column();
+    this.#address = rows.column();
+    this.#start = rows.column();
+    this.#length = rows.column();
+    this.#vnetHeaderBytes = rows.column();
+    this.#payloadAt = rows.column();
+    this.#older = rows.column();
+    this.#newer = rows.column();
+    this.piece = rows.column();
   }
 
   get totalFrames(): number {
@@ -121,8 +127,7 @@ export class HoldStore {
     if (frame === NONE) return NONE;
     const address = this.#arena.allocate(bytes);
     if (address === -1) {
-      this.#free[this.#freeCount] = frame;
-      this.#freeCount += 1;
+      this.#giveBack(frame);
       return NONE;
     }
     const target = this.#arena.offset(address);
@@ -135,7 +140,7 @@ export class HoldStore {
     this.flow[frame] = flow;
     this.side[frame] = side;
     this.marks[frame] = FrameMark.SOLITARY;
-    this.atMs[frame] = nowMs;
+    this.#atMs[frame >> 1] = nowMs;
     this.seq[frame] = view.seq;
     this.ack[frame] = view.ack;
     this.payloadBytes[frame] = view.payloadBytes;
@@ -180,8 +185,12 @@ export class HoldStore {
     this.frames[side] = this.frames[side]! - 1;
     this.bytes[side] = this.bytes[side]! - this.storedBytes(frame);
     this.#arena.free(this.#address[frame]!);
-    this.#free[this.#freeCount] = frame;
-    this.#freeCount += 1;
+    this.#giveBack(frame);
+  }
+
+  /** When it came. */
+  atMs(frame: number): number {
+    return this.#atMs[frame >> 1]!;
   }
 
   /** The side's frame that was emitted first, and the one emitted after `frame`; NONE at the end. */
@@ -219,13 +228,19 @@ export class HoldStore {
     return this.#length[frame]! + this.#vnetHeaderBytes[frame]!;
   }
 
+  #giveBack(frame: number): void {
+    this.#newer[frame] = this.#free;
+    this.#free = frame;
+  }
+
   #freshFrame(): number {
-    if (this.#freeCount > 0) {
-      this.#freeCount -= 1;
-      return this.#free[this.#freeCount]!;
+    const frame = this.#free;
+    if (frame !== NONE) {
+      this.#free = this.#newer[frame]!;
+      return frame;
     }
-    if (this.#frameCeiling >= this.#limits.heldFramesMax) return NONE;
-    this.#frameCeiling += 1;
-    return this.#frameCeiling - 1;
+    if (this.#fresh >= this.#end) return NONE;
+    this.#fresh += FRAME_WORDS;
+    return this.#fresh - FRAME_WORDS;
   }
 }

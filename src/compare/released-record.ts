@@ -3,24 +3,27 @@
  * shown (RFC 9293 3.8.1; trap T12). A ring: the oldest bytes of all flows give way to the newest.
  */
 import type { FlowState } from '../flow/flow-state.js';
+import { RowTable } from '../flow/row-table.js';
 import { allocateFrameBytes, copyBytes, differenceOf, type FrameBytes } from '../wire/frame-memory.js';
 
 const NONE = -1;
 /** One entry for so many bytes of the ring. */
 const BYTES_PER_ENTRY = 256;
+const ENTRY_WORDS = 6;
 
 export class ReleasedRecord {
   readonly #state: FlowState;
   readonly #ring: FrameBytes;
-  readonly #entries: number;
   readonly #flow: Int32Array;
   readonly #seq: Int32Array;
   readonly #length: Int32Array;
   readonly #at: Int32Array;
   /** The flow's next entry. */
   readonly #next: Int32Array;
-  /** Entries in use are [#oldest, #oldest + #count) modulo #entries, in the order of the ring. */
+  /** Entries are told by where their rows begin. #count of them are in use, from #oldest on, in the order of the ring. */
+  readonly #entries: number;
   #oldest = 0;
+  #fresh = 0;
   #count = 0;
   #writeAt = 0;
 
@@ -28,12 +31,12 @@ export class ReleasedRecord {
     this.#state = state;
     this.#ring = allocateFrameBytes(bytesMax);
     this.#entries = Math.max(16, Math.ceil(bytesMax / BYTES_PER_ENTRY));
-    const words = (): Int32Array => new Int32Array(this.#entries);
-    this.#flow = words();
-    this.#seq = words();
-    this.#length = words();
-    this.#at = words();
-    this.#next = words();
+    const rows = new RowTable(this.#entries, ENTRY_WORDS);
+    this.#flow = rows.column();
+    this.#seq = rows.column();
+    this.#length = rows.column();
+    this.#at = rows.column();
+    this.#next = rows.column();
   }
 
   append(flow: number, seq: number, bytes: FrameBytes, at: number, length: number): void {
@@ -46,7 +49,8 @@ export class ReleasedRecord {
     }
     this.#makeRoom(this.#writeAt, this.#writeAt + length);
     if (this.#count === this.#entries) this.#dropOldest();
-    const entry = (this.#oldest + this.#count) % this.#entries;
+    const entry = this.#fresh;
+    this.#fresh = this.#after(entry);
     copyBytes(bytes, at, this.#ring, this.#writeAt, length);
     this.#flow[entry] = flow;
     this.#seq[entry] = seq;
@@ -131,7 +135,11 @@ export class ReleasedRecord {
       this.#state.recordFirst[flow] = this.#next[entry]!;
       if (this.#next[entry] === NONE) this.#state.recordLast[flow] = NONE;
     }
-    this.#oldest = (entry + 1) % this.#entries;
+    this.#oldest = this.#after(entry);
     this.#count -= 1;
+  }
+
+  #after(entry: number): number {
+    return entry + ENTRY_WORDS === this.#entries * ENTRY_WORDS ? 0 : entry + ENTRY_WORDS;
   }
 }

@@ -124,7 +124,7 @@ export class TcpGate {
     const length = (right - left) | 0;
     if (length <= 0) return 0;
     if (((state.ackSecondary[this.#flow]! - right) | 0) >= 0) return length;
-    const kept = this.#flow * SACK_BLOCKS_KEPT * 2;
+    const kept = this.#flow;
     for (let block = 0; block < SACK_BLOCKS_KEPT; block += 1) {
       const from = state.sackSecondary[kept + block * 2]!;
       const to = state.sackSecondary[kept + block * 2 + 1]!;

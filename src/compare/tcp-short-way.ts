@@ -67,7 +67,7 @@ export class TcpShortWay {
     const window = windowOf(bytes, at, marks);
     if (!this.#isNext(flow, seq) || !this.#gate.passes(flow, ack, window)) return false;
     if (differenceOf(view.bytes, view.payload, bytes, at, length) !== -1) return false;
-    const heldMs = nowMs - store.atMs[head]!;
+    const heldMs = nowMs - store.atMs(head);
     this.#ledger.lag.sample(heldMs);
     this.#note(flow, seq, bytes, at, length, ack, window, marks);
     this.#ledger.releaseHeld(head, flow, 'matched', heldMs);
@@ -89,7 +89,7 @@ export class TcpShortWay {
     if (!this.#isNext(flow, seq) || !this.#gate.passes(flow, view.ack, view.window)) return false;
     if (differenceOf(view.bytes, view.payload, store.buffer(kept), store.payloadAt(kept), length) !== -1)
       return false;
-    this.#ledger.lag.sample(nowMs - store.atMs[kept]!);
+    this.#ledger.lag.sample(nowMs - store.atMs(kept));
     this.#note(flow, seq, view.bytes, view.payload, length, view.ack | 0, view.window, marks);
     this.#ledger.release(view, flow, 'matched', 0);
     flows.clear(flow, FlowFlag.HEAD_BEGUN);

@@ -222,12 +222,11 @@ export class TcpState {
       if (((edge - state.edgeSecondary[flow]!) | 0) > 0) state.edgeSecondary[flow] = edge;
     }
     if (view.sackBlocks === 0) return;
-    const kept = flow * SACK_BLOCKS_KEPT * 2;
     for (let block = 0; block < SACK_BLOCKS_KEPT; block += 1) {
       const at = view.sack + block * 8;
       const present = block < view.sackBlocks;
-      state.sackSecondary[kept + block * 2] = present ? readU32(view.bytes, at) : 0;
-      state.sackSecondary[kept + block * 2 + 1] = present ? readU32(view.bytes, at + 4) : 0;
+      state.sackSecondary[flow + block * 2] = present ? readU32(view.bytes, at) : 0;
+      state.sackSecondary[flow + block * 2 + 1] = present ? readU32(view.bytes, at + 4) : 0;
     }
   }
 
@@ -236,8 +235,7 @@ export class TcpState {
     const state = this.#state;
     this.dropSecondaryFrames(flow);
     state.clear(flow, SECONDARY_FLAGS);
-    const kept = flow * SACK_BLOCKS_KEPT * 2;
-    state.sackSecondary.fill(0, kept, kept + SACK_BLOCKS_KEPT * 2);
+    state.sackSecondary.fill(0, flow, flow + SACK_BLOCKS_KEPT * 2);
     state.scaleSecondary[flow] = SCALE_UNKNOWN;
   }
 
@@ -293,8 +291,7 @@ export class TcpState {
     state.edgeSecondary[flow] = state.edgePrimary[flow]!;
     state.windowSecondary[flow] = state.windowPrimary[flow]!;
     state.scaleSecondary[flow] = state.scalePrimary[flow]!;
-    const kept = flow * SACK_BLOCKS_KEPT * 2;
-    state.sackSecondary.fill(0, kept, kept + SACK_BLOCKS_KEPT * 2);
+    state.sackSecondary.fill(0, flow, flow + SACK_BLOCKS_KEPT * 2);
   }
 
   /**

@@ -101,7 +101,7 @@ export class TcpComparator {
       const kept = flows.secondaryFirst[flow]!;
       if (this.#judge(view, flow, 0, nowMs) === Waiting.NOTHING) {
         if (kept !== NONE && view.payloadBytes > 0) {
-          this.#ledger.lag.sample(nowMs - this.#ledger.store.atMs[kept]!);
+          this.#ledger.lag.sample(nowMs - this.#ledger.store.atMs(kept));
         }
         this.#leave(view, flow, this.#reason(view, flow), 0);
         flows.clear(flow, FlowFlag.HEAD_BEGUN);
@@ -144,7 +144,7 @@ export class TcpComparator {
     if (flow === NONE || this.#isStuck(flow)) return;
     const view = this.#front.open(flow);
     if (view === undefined) return;
-    const heldMs = nowMs - this.#ledger.store.atMs[this.#flows.primaryFirst[flow]!]!;
+    const heldMs = nowMs - this.#ledger.store.atMs(this.#flows.primaryFirst[flow]!);
     if (this.#judge(view, flow, heldMs, nowMs) !== Waiting.NOTHING) return;
     this.#front.shorten(view);
     this.#ledger.lag.sample(heldMs);
@@ -182,7 +182,7 @@ export class TcpComparator {
       if (this.#match.awaitsData(flow, seq[frame]!, payloadBytes[frame]!, tcpFlags[frame]!))
         return Waiting.CONTENT;
       const view = this.#ledger.open(frame);
-      const heldMs = nowMs - store.atMs[frame]!;
+      const heldMs = nowMs - store.atMs(frame);
       const waiting = this.#judge(view, flow, heldMs, nowMs);
       if (waiting !== Waiting.NOTHING) return waiting;
       this.#ledger.lag.sample(heldMs);

@@ -14,8 +14,8 @@ export interface ClientTranslation {
 export function clientTranslations(flows: FlowTable): ClientTranslation[] {
   const { state } = flows;
   const kept: ClientTranslation[] = [];
-  for (let slot = 0; slot < flows.slotsUsed; slot++) {
-    if (!flows.isLive(slot) || !flows.hasClientTranslation(slot)) continue;
+  for (let slot = flows.next(-1); slot !== -1; slot = flows.next(slot)) {
+    if (!flows.hasClientTranslation(slot)) continue;
     kept.push({
       key: [...flows.keyOf(slot)],
       seqDelta: state.clientSeqDelta[slot]!,
@@ -29,8 +29,8 @@ export function clientTranslations(flows: FlowTable): ClientTranslation[] {
 /** How many of the connections are translated now; they end one by one. */
 export function countClientTranslations(flows: FlowTable): number {
   let count = 0;
-  for (let slot = 0; slot < flows.slotsUsed; slot++) {
-    if (flows.isLive(slot) && flows.hasClientTranslation(slot)) count++;
+  for (let slot = flows.next(-1); slot !== -1; slot = flows.next(slot)) {
+    if (flows.hasClientTranslation(slot)) count++;
   }
   return count;
 }

@@ -1,19 +1,20 @@
 /** A flow table as plain data, for a successor process. Every part survives a structured clone. */
 import { FLOW_KEY_WORDS } from '../wire/flow-key.js';
-import type { FlowState } from './flow-state.js';
+import { type FlowState, SACK_BLOCKS_KEPT } from './flow-state.js';
 import type { FlowTable } from './flow-table.js';
-
-type Column = Int32Array | Uint16Array | Uint8Array | Float64Array;
 
 export interface FlowSnapshot {
   /** FLOW_KEY_WORDS words a flow. */
   readonly keys: Int32Array;
-  /** By name in FlowState; as many elements a flow as there. */
-  readonly columns: Readonly<Record<string, Column>>;
+  readonly touchedAtMs: Float64Array;
+  /** By name in FlowState; as many words a flow as there. */
+  readonly columns: Readonly<Record<string, Int32Array>>;
 }
 
-/** What lies outside of the table, and has no meaning in another process. */
+/** What is told otherwise, lies outside of the table, or has no meaning in another process. */
 const LOCAL_COLUMNS: ReadonlySet<string> = new Set<keyof FlowState>([
+  'key',
+  'hash',
   'primaryFirst',
   'primaryLast',
   'secondaryFirst',
@@ -25,41 +26,44 @@ const LOCAL_COLUMNS: ReadonlySet<string> = new Set<keyof FlowState>([
   'recordLast',
   'rule',
 ]);
+const COLUMN_WORDS: Readonly<Record<string, number>> = {
+  sackSecondary: SACK_BLOCKS_KEPT * 2,
+} satisfies Partial<Record<keyof FlowState, number>>;
 
-function columnsOf(state: FlowState): [name: string, column: Column][] {
-  return Object.entries(state).filter(
-    (entry): entry is [string, Column] => ArrayBuffer.isView(entry[1]) && !LOCAL_COLUMNS.has(entry[0]),
-  );
+function columnsOf(state: FlowState): [name: string, column: Int32Array, words: number][] {
+  return Object.entries(state)
+    .filter((entry): entry is [string, Int32Array] => entry[1] instanceof Int32Array)
+    .filter(([name]) => !LOCAL_COLUMNS.has(name))
+    .map(([name, column]) => [name, column, COLUMN_WORDS[name] ?? 1]);
+}
+
+function slotsOf(flows: FlowTable): number[] {
+  const slots: number[] = [];
+  for (let slot = flows.next(-1); slot !== -1; slot = flows.next(slot)) slots.push(slot);
+  return slots;
 }
 
 /** Of a table of which nothing is held. */
 export function saveFlows(flows: FlowTable): FlowSnapshot {
-  const slots: number[] = [];
-  for (let slot = 0; slot < flows.slotsUsed; slot++) if (flows.isLive(slot)) slots.push(slot);
-  const keys = new Int32Array(slots.length * FLOW_KEY_WORDS);
-  for (const [index, slot] of slots.entries()) keys.set(flows.keyOf(slot), index * FLOW_KEY_WORDS);
-  const runs = runsOf(slots);
-  const columns: Record<string, Column> = {};
-  for (const [name, column] of columnsOf(flows.state)) {
-    const width = column.length / flows.flowsMax;
-    const saved = new (column.constructor as new (length: number) => Column)(slots.length * width);
-    for (const { first, count, at } of runs) {
-      saved.set(column.subarray(first * width, (first + count) * width), at * width);
-    }
-    columns[name] = saved;
-  }
-  return { keys, columns };
+  const { state } = flows;
+  const slots = slotsOf(flows);
+  const columns: Record<string, Int32Array> = {};
+  for (const [name, column, words] of columnsOf(state)) columns[name] = gather(slots, column, words);
+  return {
+    keys: gather(slots, state.key, FLOW_KEY_WORDS),
+    touchedAtMs: Float64Array.from(slots, (slot) => state.touchedAtMs(slot)),
+    columns,
+  };
 }
 
-/** Slots in a row, which are copied at once. `at`: before them in the list. */
-function runsOf(slots: readonly number[]): { first: number; count: number; at: number }[] {
-  const runs: { first: number; count: number; at: number }[] = [];
-  for (const [at, slot] of slots.entries()) {
-    const run = runs.at(-1);
-    if (run !== undefined && run.first + run.count === slot) run.count++;
-    else runs.push({ first: slot, count: 1, at });
+function gather(slots: readonly number[], column: Int32Array, words: number): Int32Array {
+  const saved = new Int32Array(slots.length * words);
+  let at = 0;
+  for (const slot of slots) {
+    for (let word = 0; word < words; word += 1) saved[at + word] = column[slot + word]!;
+    at += words;
   }
-  return runs;
+  return saved;
 }
 
 /**
@@ -67,21 +71,29 @@ function runsOf(slots: readonly number[]): { first: number; count: number; at: n
  * many flows found room.
  * @param shiftMs what the new clock shows more than the old one
  */
-export function loadFlows(flows: FlowTable, { keys, columns }: FlowSnapshot, shiftMs: number): number {
+export function loadFlows(flows: FlowTable, snapshot: FlowSnapshot, shiftMs: number): number {
+  const { keys, touchedAtMs, columns } = snapshot;
   flows.clear();
   const wanted = keys.length / FLOW_KEY_WORDS;
   let count = 0;
   while (count < wanted) {
     const key = keys.subarray(count * FLOW_KEY_WORDS, (count + 1) * FLOW_KEY_WORDS);
-    if (flows.findOrAddKey(key, 0) === -1) break; // an empty table gives its slots out in order
+    if (flows.findOrAddKey(key, 0) === -1) break;
     count++;
   }
-  for (const [name, column] of columnsOf(flows.state)) {
-    const width = column.length / flows.flowsMax;
+  const slots = slotsOf(flows); // an empty table gives its slots out in order
+  for (const [index, slot] of slots.entries()) flows.state.touch(slot, touchedAtMs[index]! + shiftMs);
+  for (const [name, column, words] of columnsOf(flows.state)) {
     const saved = columns[name];
-    if (saved !== undefined) column.set(saved.subarray(0, count * width));
+    if (saved !== undefined) scatter(saved, slots, column, words);
   }
-  const { touchedAtMs } = flows.state;
-  for (let slot = 0; slot < count; slot++) touchedAtMs[slot] = touchedAtMs[slot]! + shiftMs;
   return count;
+}
+
+function scatter(saved: Int32Array, slots: readonly number[], column: Int32Array, words: number): void {
+  let at = 0;
+  for (const slot of slots) {
+    for (let word = 0; word < words; word += 1) column[slot + word] = saved[at + word]!;
+    at += words;
+  }
 }

@@ -1,11 +1,14 @@
 /**
- * What is remembered of every flow: one typed array a field, indexed by the flow's slot (about 260 bytes a flow).
+ * What is remembered of every flow: a row of words, read by a typed array a field, indexed by the flow's slot (248 bytes).
  * The comparator writes it, translation reads it. Sequence positions are 32-bit words, compared modulo 2^32.
  *
  * Spaces: every position named Primary, and `released`, `clientAck` and the like, is in the primary VM's own sequence
  * space; every position named Secondary is raw, in the secondary's. The client's space differs from the primary's only
  * after a failover, by the client table.
  */
+import { FLOW_KEY_WORDS } from '../wire/flow-key.js';
+import { RowTable } from './row-table.js';
+
 export const FlowFlag = {
   /** The initial sequence number of that side's SYN is known. */
   SYN_PRIMARY: 1 << 0,
@@ -53,6 +56,8 @@ export const FlowFlag = {
   CLIENT_OPENED: 1 << 27,
   /** `urgentSecondary` stands. */
   URGENT_SECONDARY: 1 << 28,
+  /** The slot is a flow's. */
+  LIVE: 1 << 29,
 } as const;
 
 /** A window scale nobody has told: the flow was picked up in mid-stream. */
@@ -61,10 +66,11 @@ export const SCALE_UNKNOWN = 255;
 /** SACK blocks of the secondary's newest segment that are kept; RFC 2018 allows four. */
 export const SACK_BLOCKS_KEPT = 3;
 
+/** Slots are multiples of this: the words of a flow's row. */
+export const SLOT_WORDS = 62;
+
 export class FlowState {
   readonly flags: Int32Array;
-  readonly ipProtocol: Uint8Array;
-  readonly touchedAtMs: Float64Array;
   /** Which rule decides: its index + 2, 1 for none, 0 while nobody has looked. */
   readonly rule: Int32Array;
 
@@ -93,10 +99,10 @@ export class FlowState {
   readonly edgePrimary: Int32Array;
   readonly edgeSecondary: Int32Array;
   /** The newest window field as sent, unscaled. */
-  readonly windowPrimary: Uint16Array;
-  readonly windowSecondary: Uint16Array;
-  readonly scalePrimary: Uint8Array;
-  readonly scaleSecondary: Uint8Array;
+  readonly windowPrimary: Int32Array;
+  readonly windowSecondary: Int32Array;
+  readonly scalePrimary: Int32Array;
+  readonly scaleSecondary: Int32Array;
   readonly mssSecondary: Int32Array;
   readonly tsSynPrimary: Int32Array;
   readonly tsSynSecondary: Int32Array;
@@ -136,56 +142,64 @@ export class FlowState {
   /** First fragments that needed rewriting and do not hold the whole TCP header. */
   fragmentsUntouched = 0;
 
+  /** The flow's key, FLOW_KEY_WORDS words as wire/flow-key.ts lays them out, and its hash; the flow table's. */
+  readonly key: Int32Array;
+  readonly hash: Int32Array;
+
+  readonly #rows: RowTable;
+  readonly #touchedAtMs: Float64Array;
   readonly #filledMinusOne: readonly Int32Array[];
-  readonly #filledZero: readonly (Int32Array | Uint8Array | Uint16Array | Float64Array)[];
 
   constructor(flowsMax: number) {
-    const words = (): Int32Array => new Int32Array(flowsMax);
-    this.flags = words();
-    this.ipProtocol = new Uint8Array(flowsMax);
-    this.touchedAtMs = new Float64Array(flowsMax);
-    this.rule = words();
-    this.seqDelta = words();
-    this.tsDelta = words();
-    this.clientSeqDelta = words();
-    this.clientTsDelta = words();
-    this.tsShown = words();
-    this.isnPrimary = words();
-    this.isnSecondary = words();
-    this.endPrimary = words();
-    this.endSecondary = words();
-    this.finPrimary = words();
-    this.finSecondary = words();
-    this.urgentSecondary = words();
-    this.ackPrimary = words();
-    this.ackSecondary = words();
-    this.edgePrimary = words();
-    this.edgeSecondary = words();
-    this.windowPrimary = new Uint16Array(flowsMax);
-    this.windowSecondary = new Uint16Array(flowsMax);
-    this.scalePrimary = new Uint8Array(flowsMax);
-    this.scaleSecondary = new Uint8Array(flowsMax);
-    this.mssSecondary = words();
-    this.tsSynPrimary = words();
-    this.tsSynSecondary = words();
-    this.ackShown = words();
-    this.edgeShown = words();
-    this.sackSecondary = new Int32Array(flowsMax * SACK_BLOCKS_KEPT * 2);
-    this.released = words();
-    this.looseFrom = words();
-    this.looseTo = words();
-    this.clientAck = words();
-    this.baseSeq = words();
-    this.headCursor = words();
-    this.primaryFirst = words();
-    this.primaryLast = words();
-    this.secondaryFirst = words();
-    this.secondaryLast = words();
-    this.ackFrameSecondary = words();
-    this.owedFrame = words();
-    this.heldBytes = words();
-    this.recordFirst = words();
-    this.recordLast = words();
+    const rows = new RowTable(flowsMax, SLOT_WORDS);
+    this.#rows = rows;
+    // what every frame needs comes first, and together
+    this.flags = rows.column();
+    this.rule = rows.column();
+    this.#touchedAtMs = rows.doubles();
+    this.key = rows.column(FLOW_KEY_WORDS);
+    this.heldBytes = rows.column();
+    this.primaryFirst = rows.column();
+    this.primaryLast = rows.column();
+    this.secondaryFirst = rows.column();
+    this.secondaryLast = rows.column();
+    this.ackFrameSecondary = rows.column();
+    this.owedFrame = rows.column();
+    this.recordFirst = rows.column();
+    this.recordLast = rows.column();
+    this.seqDelta = rows.column();
+    this.released = rows.column();
+    this.headCursor = rows.column();
+    this.endPrimary = rows.column();
+    this.endSecondary = rows.column();
+    this.ackPrimary = rows.column();
+    this.ackSecondary = rows.column();
+    this.edgePrimary = rows.column();
+    this.edgeSecondary = rows.column();
+    this.windowPrimary = rows.column();
+    this.windowSecondary = rows.column();
+    this.scalePrimary = rows.column();
+    this.scaleSecondary = rows.column();
+    this.ackShown = rows.column();
+    this.edgeShown = rows.column();
+    this.tsShown = rows.column();
+    this.clientAck = rows.column();
+    this.clientSeqDelta = rows.column();
+    this.clientTsDelta = rows.column();
+    this.tsDelta = rows.column();
+    this.sackSecondary = rows.column(SACK_BLOCKS_KEPT * 2);
+    this.looseFrom = rows.column();
+    this.looseTo = rows.column();
+    this.baseSeq = rows.column();
+    this.isnPrimary = rows.column();
+    this.isnSecondary = rows.column();
+    this.finPrimary = rows.column();
+    this.finSecondary = rows.column();
+    this.urgentSecondary = rows.column();
+    this.mssSecondary = rows.column();
+    this.tsSynPrimary = rows.column();
+    this.tsSynSecondary = rows.column();
+    this.hash = rows.column();
     this.#filledMinusOne = [
       this.primaryFirst,
       this.primaryLast,
@@ -196,26 +210,27 @@ export class FlowState {
       this.recordFirst,
       this.recordLast,
     ];
-    this.#filledZero = [
-      this.flags,
-      this.rule,
-      this.seqDelta,
-      this.tsDelta,
-      this.clientSeqDelta,
-      this.clientTsDelta,
-      this.heldBytes,
-    ];
   }
 
-  /** Makes `slot` a flow of which nothing is known. Fields that a flag guards need no clearing. */
-  reset(slot: number, ipProtocol: number, nowMs: number): void {
-    for (const column of this.#filledZero) column[slot] = 0;
+  /** Makes `slot` a flow of which nothing is known but its key. */
+  reset(slot: number, key: Int32Array, hash: number, nowMs: number): void {
+    const { words } = this.#rows;
+    for (let word = slot; word < slot + SLOT_WORDS; word += 1) words[word] = 0;
+    for (let word = 0; word < FLOW_KEY_WORDS; word += 1) this.key[slot + word] = key[word]!;
+    this.hash[slot] = hash;
     for (const column of this.#filledMinusOne) column[slot] = -1;
-    this.ipProtocol[slot] = ipProtocol;
-    this.touchedAtMs[slot] = nowMs;
+    this.flags[slot] = FlowFlag.LIVE;
+    this.touch(slot, nowMs);
     this.scalePrimary[slot] = SCALE_UNKNOWN;
     this.scaleSecondary[slot] = SCALE_UNKNOWN;
-    this.sackSecondary.fill(0, slot * SACK_BLOCKS_KEPT * 2, (slot + 1) * SACK_BLOCKS_KEPT * 2);
+  }
+
+  touchedAtMs(slot: number): number {
+    return this.#touchedAtMs[slot >> 1]!;
+  }
+
+  touch(slot: number, nowMs: number): void {
+    this.#touchedAtMs[slot >> 1] = nowMs;
   }
 
   has(slot: number, flag: number): boolean {

@@ -1,6 +1,7 @@
 /**
  * The flow table: from a frame's key (VLAN, addresses, ports, protocol, told from the guest's side) to a slot. Open
- * addressing over typed arrays; a slot is a stable number until it is removed, and indexes every column of `state`.
+ * addressing over typed arrays; a slot is a stable number until it is removed, and indexes every column of `state`: it is
+ * where the flow's row begins.
  */
 import { readS32 } from '../wire/bytes.js';
 import {
@@ -16,7 +17,7 @@ import { parseTcpFragment } from '../wire/fragment.js';
 import { FrameKind, FrameView } from '../wire/frame-view.js';
 import { IpProtocol } from '../wire/numbers.js';
 import { isIcmpError, parseQuoted } from '../wire/quoted.js';
-import { FlowFlag, FlowState } from './flow-state.js';
+import { FlowFlag, FlowState, SLOT_WORDS } from './flow-state.js';
 
 export interface FlowTableOptions {
   readonly flowsMax: number;
@@ -69,8 +70,6 @@ export class FlowTable {
   readonly flowsMax: number;
   /** Flows in the table. */
   count = 0;
-  /** Every slot in use is below this. */
-  slotsUsed = 0;
   /** Flows refused because the table was full; flows put out to make room; flows that ran out of time. */
   refused = 0;
   evicted = 0;
@@ -83,11 +82,11 @@ export class FlowTable {
   /** slot + 1, or 0 for an empty bucket; at most half full. */
   readonly #buckets: Int32Array;
   readonly #mask: number;
-  readonly #keys: Int32Array;
-  readonly #hashes: Int32Array;
-  readonly #live: Uint8Array;
-  readonly #freeSlots: Int32Array;
-  #freeCount = 0;
+  /** Slots that were ever used; every one of them lies below #slotsEnd. */
+  #slotsUsed = 0;
+  #slotsEnd = 0;
+  /** The slot to be used next, -1 for none; the one after it is linked in its `hash`. */
+  #freeSlot = -1;
   /**
    * The slot + 1 that was found last at each place of a hash that is quick and that anybody can foresee: those who make
    * flows collide in it only spare themselves the advantage.
@@ -112,10 +111,6 @@ export class FlowTable {
     while (buckets < options.flowsMax * 2) buckets *= 2;
     this.#buckets = new Int32Array(buckets);
     this.#mask = buckets - 1;
-    this.#keys = new Int32Array(options.flowsMax * FLOW_KEY_WORDS);
-    this.#hashes = new Int32Array(options.flowsMax);
-    this.#live = new Uint8Array(options.flowsMax);
-    this.#freeSlots = new Int32Array(options.flowsMax);
   }
 
   /**
@@ -141,13 +136,13 @@ export class FlowTable {
     if (isPlain) return this.#findOrAddPlain(view, fromClient, nowMs);
     if (!hasFlow(view)) return -1;
     writeFlowKey(view, fromClient, this.#probe, 0);
-    return this.#findOrAddProbe(view.ipProtocol & 0xff, nowMs);
+    return this.#findOrAddProbe(nowMs);
   }
 
   /** The slot of the flow with that key (`keyOf` gave it, perhaps to an earlier process), made if need be; -1: full. */
   findOrAddKey(key: Int32Array, nowMs: number): number {
     this.#probe.set(key);
-    return this.#findOrAddProbe(key[0]! & 0xff, nowMs);
+    return this.#findOrAddProbe(nowMs);
   }
 
   /** IPv4 with ports: the flow is probably one that was seen a short while ago. */
@@ -155,23 +150,23 @@ export class FlowTable {
     const ports = flowKeyPorts(view, fromClient);
     const place = Math.imul(ports ^ readS32(view.bytes, view.l3 + 16), 0x9e3779b1) >>> RECENT_SHIFT;
     const recent = this.#recent[place]! - 1;
-    if (recent >= 0 && this.#live[recent] === 1) {
-      if (plainFlowKeyEquals(view, fromClient, ports, this.#keys, recent * FLOW_KEY_WORDS)) {
-        this.state.touchedAtMs[recent] = nowMs;
+    if (recent >= 0 && this.state.has(recent, FlowFlag.LIVE)) {
+      if (plainFlowKeyEquals(view, fromClient, ports, this.state.key, recent)) {
+        this.state.touch(recent, nowMs);
         return recent;
       }
     }
     writeFlowKey(view, fromClient, this.#probe, 0);
-    const slot = this.#findOrAddProbe(view.ipProtocol & 0xff, nowMs);
+    const slot = this.#findOrAddProbe(nowMs);
     this.#recent[place] = slot + 1;
     return slot;
   }
 
-  #findOrAddProbe(ipProtocol: number, nowMs: number): number {
+  #findOrAddProbe(nowMs: number): number {
     const hash = hashFlowKey(this.#probe, 0, this.#seed) | 0;
     const found = this.#lookUp(hash);
     if (found !== -1) {
-      this.state.touchedAtMs[found] = nowMs;
+      this.state.touch(found, nowMs);
       return found;
     }
     const slot = this.#freshSlot(nowMs);
@@ -179,10 +174,7 @@ export class FlowTable {
       this.refused += 1;
       return -1;
     }
-    this.#keys.set(this.#probe, slot * FLOW_KEY_WORDS);
-    this.#hashes[slot] = hash;
-    this.#live[slot] = 1;
-    this.state.reset(slot, ipProtocol, nowMs);
+    this.state.reset(slot, this.#probe, hash, nowMs);
     let bucket = hash & this.#mask;
     while (this.#buckets[bucket] !== 0) bucket = (bucket + 1) & this.#mask;
     this.#buckets[bucket] = slot + 1;
@@ -205,42 +197,50 @@ export class FlowTable {
 
   /** Can a frame of this flow carry numbers of another flow, the one that `find` tells? Fragments and ICMP errors do. */
   mayCarryOther(slot: number): boolean {
-    const protocol = this.state.ipProtocol[slot];
-    if (protocol === IpProtocol.TCP) return isFragmentKey(this.#keys, slot * FLOW_KEY_WORDS);
+    const protocol = this.#ipProtocol(slot);
+    if (protocol === IpProtocol.TCP) return isFragmentKey(this.state.key, slot);
     return protocol === IpProtocol.ICMP || protocol === IpProtocol.ICMPV6;
   }
 
   touch(slot: number, nowMs: number): void {
-    this.state.touchedAtMs[slot] = nowMs;
+    this.state.touch(slot, nowMs);
   }
 
   /** A copy of the flow's key, FLOW_KEY_WORDS words as wire/flow-key.ts lays them out. */
   keyOf(slot: number): Int32Array {
-    return this.#keys.slice(slot * FLOW_KEY_WORDS, (slot + 1) * FLOW_KEY_WORDS);
+    return this.state.key.slice(slot, slot + FLOW_KEY_WORDS);
   }
 
   isLive(slot: number): boolean {
-    return slot >= 0 && slot < this.flowsMax && this.#live[slot] === 1;
+    return slot >= 0 && slot < this.#slotsEnd && this.state.has(slot, FlowFlag.LIVE);
+  }
+
+  /** The first slot in use after `slot`, from -1 on; -1 at the end. */
+  next(slot: number): number {
+    let next = slot === -1 ? 0 : slot + SLOT_WORDS;
+    while (next < this.#slotsEnd && !this.state.has(next, FlowFlag.LIVE)) next += SLOT_WORDS;
+    return next < this.#slotsEnd ? next : -1;
   }
 
   remove(slot: number): void {
     if (!this.isLive(slot)) return;
     this.onRemove?.(slot);
-    let hole = this.#hashes[slot]! & this.#mask;
+    let hole = this.state.hash[slot]! & this.#mask;
     while (this.#buckets[hole] !== slot + 1) hole = (hole + 1) & this.#mask;
     this.#closeHole(hole);
-    this.#live[slot] = 0;
-    this.#freeSlots[this.#freeCount] = slot;
-    this.#freeCount += 1;
+    this.state.clear(slot, FlowFlag.LIVE);
+    this.state.hash[slot] = this.#freeSlot;
+    this.#freeSlot = slot;
     this.count -= 1;
   }
 
   /** Forgets every flow; nothing may be kept for one. */
   clear(): void {
     this.#buckets.fill(0);
-    this.#live.fill(0, 0, this.slotsUsed);
-    this.slotsUsed = 0;
-    this.#freeCount = 0;
+    for (let slot = this.next(-1); slot !== -1; slot = this.next(slot)) this.state.clear(slot, FlowFlag.LIVE);
+    this.#slotsUsed = 0;
+    this.#slotsEnd = 0;
+    this.#freeSlot = -1;
     this.count = 0;
   }
 
@@ -250,10 +250,10 @@ export class FlowTable {
    */
   expire(nowMs: number, budget: number): number {
     let gone = 0;
-    for (let step = Math.min(budget, this.slotsUsed); step > 0; step -= 1) {
-      this.#sweepAt = this.#sweepAt + 1 < this.slotsUsed ? this.#sweepAt + 1 : 0;
+    for (let step = Math.min(budget, this.#slotsUsed); step > 0; step -= 1) {
+      this.#sweepAt = this.#slotAfter(this.#sweepAt);
       const slot = this.#sweepAt;
-      if (this.#live[slot] !== 1 || this.#idleShare(slot, nowMs) < 1) continue;
+      if (!this.state.has(slot, FlowFlag.LIVE) || this.#idleShare(slot, nowMs) < 1) continue;
       this.remove(slot);
       gone += 1;
     }
@@ -267,22 +267,29 @@ export class FlowTable {
       const entry = this.#buckets[bucket]!;
       if (entry === 0) return -1;
       const slot = entry - 1;
-      if (this.#hashes[slot] === hash && flowKeyEquals(this.#keys, slot * FLOW_KEY_WORDS, this.#probe, 0)) {
-        return slot;
-      }
+      if (this.state.hash[slot] === hash && flowKeyEquals(this.state.key, slot, this.#probe, 0)) return slot;
       bucket = (bucket + 1) & this.#mask;
     }
   }
 
   #freshSlot(nowMs: number): number {
-    if (this.#freeCount === 0 && this.slotsUsed < this.flowsMax) {
-      this.slotsUsed += 1;
-      return this.slotsUsed - 1;
+    if (this.#freeSlot === -1 && this.#slotsUsed < this.flowsMax) {
+      this.#slotsUsed += 1;
+      this.#slotsEnd += SLOT_WORDS;
+      return this.#slotsEnd - SLOT_WORDS;
     }
-    if (this.#freeCount === 0) this.#evictOne(nowMs);
-    if (this.#freeCount === 0) return -1;
-    this.#freeCount -= 1;
-    return this.#freeSlots[this.#freeCount]!;
+    if (this.#freeSlot === -1) this.#evictOne(nowMs);
+    const slot = this.#freeSlot;
+    if (slot !== -1) this.#freeSlot = this.state.hash[slot]!;
+    return slot;
+  }
+
+  #slotAfter(slot: number): number {
+    return slot + SLOT_WORDS < this.#slotsEnd ? slot + SLOT_WORDS : 0;
+  }
+
+  #ipProtocol(slot: number): number {
+    return this.state.key[slot]! & 0xff;
   }
 
   /**
@@ -297,12 +304,11 @@ export class FlowTable {
     let endedShare = 0;
     let slot = this.#evictAt;
     const earned = (nowMs - this.#evictionSlotsAtMs) * EVICTION_SLOTS_PER_MS;
-    const credit = Math.min(this.slotsUsed, this.#evictionSlots + earned);
-    const slotsMax = Math.min(this.slotsUsed, Math.max(EVICTION_SLOTS_MIN, credit));
+    const credit = Math.min(this.#slotsUsed, this.#evictionSlots + earned);
+    const slotsMax = Math.min(this.#slotsUsed, Math.max(EVICTION_SLOTS_MIN, credit));
     let looked = 0;
     for (; looked < slotsMax; looked += 1) {
       if (looked >= EVICTION_CANDIDATES && ended !== -1) break;
-      if (slot >= this.slotsUsed) slot = 0;
       const share = this.#idleShare(slot, nowMs);
       if (this.#isEstablished(slot)) {
         if (share > idleShare) {
@@ -313,12 +319,12 @@ export class FlowTable {
         ended = slot;
         endedShare = share;
       }
-      slot += 1;
+      slot = this.#slotAfter(slot);
     }
     this.#evictionSlots = Math.max(0, credit - looked);
     this.#evictionSlotsAtMs = nowMs;
     const chosen = ended !== -1 ? ended : idle;
-    this.#evictAt = chosen === -1 ? slot : chosen + 1;
+    this.#evictAt = chosen === -1 ? slot : this.#slotAfter(chosen);
     if (chosen === -1) return;
     this.remove(chosen);
     this.evicted += 1;
@@ -326,7 +332,7 @@ export class FlowTable {
 
   /** May a flow without frames held be forgotten at any age? */
   #isDispensable(slot: number): boolean {
-    if (this.state.ipProtocol[slot] === IpProtocol.TCP) {
+    if (this.#ipProtocol(slot) === IpProtocol.TCP) {
       return this.#isClosed(slot) && !this.state.has(slot, FlowFlag.CLIENT_TRANSLATED);
     }
     // the guest's answer would be taken for its opening: another rule might fit, which waives
@@ -343,8 +349,8 @@ export class FlowTable {
   #idleShare(slot: number, nowMs: number): number {
     const { state } = this;
     if (state.holds(slot)) return 0;
-    const idleMs = nowMs - state.touchedAtMs[slot]!;
-    if (state.ipProtocol[slot] !== IpProtocol.TCP) return idleMs / DATAGRAM_IDLE_MS_MAX;
+    const idleMs = nowMs - state.touchedAtMs(slot);
+    if (this.#ipProtocol(slot) !== IpProtocol.TCP) return idleMs / DATAGRAM_IDLE_MS_MAX;
     if (this.#isClosed(slot)) return idleMs / CLOSED_IDLE_MS_MAX;
     // what a failover left must be translated for as long as the connection lives (T7)
     if (state.has(slot, FlowFlag.CLIENT_TRANSLATED)) return 0;
@@ -364,7 +370,7 @@ export class FlowTable {
     for (;;) {
       const entry = this.#buckets[bucket]!;
       if (entry === 0) break;
-      const home = this.#hashes[entry - 1]! & this.#mask;
+      const home = this.state.hash[entry - 1]! & this.#mask;
       if (((bucket - home) & this.#mask) >= ((bucket - hole) & this.#mask)) {
         this.#buckets[hole] = entry;
         hole = bucket;

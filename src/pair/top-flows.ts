@@ -22,14 +22,14 @@ const PROTOCOLS: Readonly<Record<number, string>> = {
 export function topFlows(flows: FlowTable, nowMs: number, countMax: number): TopFlow[] {
   const { state } = flows;
   const slots: number[] = [];
-  for (let slot = 0; slot < flows.slotsUsed; slot++) if (flows.isLive(slot)) slots.push(slot);
+  for (let slot = flows.next(-1); slot !== -1; slot = flows.next(slot)) slots.push(slot);
   slots.sort(
-    (a, b) => state.heldBytes[b]! - state.heldBytes[a]! || state.touchedAtMs[b]! - state.touchedAtMs[a]!,
+    (a, b) => state.heldBytes[b]! - state.heldBytes[a]! || state.touchedAtMs(b) - state.touchedAtMs(a),
   );
   return slots.slice(0, countMax).map((slot) => ({
     flow: flowKeyText(flows.keyOf(slot)),
     heldBytes: state.heldBytes[slot]!,
-    idleMs: Math.max(0, nowMs - state.touchedAtMs[slot]!),
+    idleMs: Math.max(0, nowMs - state.touchedAtMs(slot)),
   }));
 }
 

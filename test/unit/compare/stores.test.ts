@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest';
 import { Arena, BLOCK_BYTES_MAX } from '../../../src/compare/arena.js';
 import { LagEstimate } from '../../../src/compare/lag.js';
 import { ReleasedRecord } from '../../../src/compare/released-record.js';
-import { FlowState } from '../../../src/flow/flow-state.js';
+import { FlowState, SLOT_WORDS } from '../../../src/flow/flow-state.js';
+import { FLOW_KEY_WORDS } from '../../../src/wire/flow-key.js';
 
 describe('Arena', () => {
   it('gives blocks that never overlap, whatever is taken and given back, and stays within its bound', () => {
@@ -49,23 +50,30 @@ describe('Arena', () => {
   });
 });
 
+/** The slot of the second flow; the first one's is 0. */
+const OTHER = SLOT_WORDS;
+
+function twoFlows(): FlowState {
+  const state = new FlowState(2);
+  for (const slot of [0, OTHER]) state.reset(slot, new Int32Array(FLOW_KEY_WORDS), 0, 0);
+  return state;
+}
+
 describe('ReleasedRecord', () => {
   it('knows the newest bytes of every flow, tells what differs, and forgets what the client has', () => {
-    const state = new FlowState(2);
-    state.reset(0, 6, 0);
-    state.reset(1, 6, 0);
+    const state = twoFlows();
     const record = new ReleasedRecord(state, 1000);
     const stream = Buffer.from(Array.from({ length: 5000 }, (_, index) => (index * 7) & 0xff));
-    for (let at = 0; at < 5000; at += 100) record.append(at % 200 === 0 ? 0 : 1, at, stream, at, 100);
+    for (let at = 0; at < 5000; at += 100) record.append(at % 200 === 0 ? 0 : OTHER, at, stream, at, 100);
     expect(record.check(0, 100, stream, 100, 50)).toBe(0);
     expect(record.check(0, 4810, stream, 4810, 500)).toBe(90);
-    expect(record.check(1, 4900, stream, 4900, 100)).toBe(100);
+    expect(record.check(OTHER, 4900, stream, 4900, 100)).toBe(100);
     const other = Buffer.from(stream);
     other[4950]! ^= 1;
-    expect(record.check(1, 4900, other, 4900, 100)).toBe(-51);
-    expect([...record.excerpt(1, 4950, 2)]).toEqual([...stream.subarray(4950, 4952)]);
-    record.trim(1, 5000);
-    expect(record.check(1, 4900, stream, 4900, 100)).toBe(0);
+    expect(record.check(OTHER, 4900, other, 4900, 100)).toBe(-51);
+    expect([...record.excerpt(OTHER, 4950, 2)]).toEqual([...stream.subarray(4950, 4952)]);
+    record.trim(OTHER, 5000);
+    expect(record.check(OTHER, 4900, stream, 4900, 100)).toBe(0);
     record.forget(0);
     expect(record.check(0, 4810, stream, 4810, 500)).toBe(0);
     // the ring goes on over what was forgotten
@@ -77,20 +85,20 @@ describe('ReleasedRecord', () => {
     const entry = fc.tuple(fc.nat(1), fc.integer({ min: 1, max: 90 }), fc.nat(20));
     fc.assert(
       fc.property(fc.array(entry, { maxLength: 80 }), (entries) => {
-        const state = new FlowState(2);
-        state.reset(0, 6, 0);
-        state.reset(1, 6, 0);
+        const state = twoFlows();
         const record = new ReleasedRecord(state, 300);
         const streams = [Buffer.alloc(8000, 1), Buffer.alloc(8000, 2)];
         const ends = [0, 0];
         for (const [flow, length, trims] of entries) {
-          record.append(flow, ends[flow]!, streams[flow]!, ends[flow]!, length);
+          record.append(flow * OTHER, ends[flow]!, streams[flow]!, ends[flow]!, length);
           ends[flow]! += length;
-          if (trims === 0) record.trim(flow, ends[flow]! - 5);
+          if (trims === 0) record.trim(flow * OTHER, ends[flow]! - 5);
           // the newest bytes are always there, and are the flow's own
           const back = Math.min(5, length);
-          expect(record.check(flow, ends[flow]! - back, streams[flow]!, ends[flow]! - back, back)).toBe(back);
-          expect(record.check(flow, ends[flow]! - back, streams[1 - flow]!, 0, back)).toBe(-1);
+          expect(
+            record.check(flow * OTHER, ends[flow]! - back, streams[flow]!, ends[flow]! - back, back),
+          ).toBe(back);
+          expect(record.check(flow * OTHER, ends[flow]! - back, streams[1 - flow]!, 0, back)).toBe(-1);
         }
       }),
     );
@@ -105,25 +113,24 @@ describe('ReleasedRecord of clients that acknowledge', () => {
     const entry = fc.tuple(fc.nat(1), fc.integer({ min: 1, max: 90 }), fc.nat(5));
     fc.assert(
       fc.property(fc.array(entry, { maxLength: 90 }), (entries) => {
-        const state = new FlowState(2);
-        for (const flow of [0, 1]) state.reset(flow, 6, 0);
+        const state = twoFlows();
         const record = new ReleasedRecord(state, 300);
         const ends = [0, 0];
         const all: { flow: number; from: number; length: number; isLive: boolean }[] = [];
         for (const [flow, length, ack] of entries) {
-          record.append(flow, ends[flow]!, streams[flow]!, ends[flow]!, length);
+          record.append(flow * OTHER, ends[flow]!, streams[flow]!, ends[flow]!, length);
           all.push({ flow, from: ends[flow]!, length, isLive: true });
           ends[flow]! += length;
           let younger = 0;
           for (const one of [...all].reverse()) {
-            const same = record.check(one.flow, one.from, streams[one.flow]!, one.from, one.length);
+            const same = record.check(one.flow * OTHER, one.from, streams[one.flow]!, one.from, one.length);
             // no entry wraps: up to one entry's length is lost at the end of the ring
             const mayBeLost = !one.isLive || younger + one.length > 300 - 90;
             expect(same === one.length || (same === 0 && mayBeLost)).toBe(true);
             younger += one.length;
           }
           const acknowledged = ack === 0 ? [flow] : ack === 1 ? [0, 1] : [];
-          for (const which of acknowledged) record.trim(which, ends[which]!);
+          for (const which of acknowledged) record.trim(which * OTHER, ends[which]!);
           for (const one of all) one.isLive &&= !acknowledged.includes(one.flow);
         }
       }),

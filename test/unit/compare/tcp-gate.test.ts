@@ -2,7 +2,10 @@
 import { describe, expect, it } from 'vitest';
 import { Gate, TcpGate } from '../../../src/compare/tcp-gate.js';
 import { FlowFlag, FlowState } from '../../../src/flow/flow-state.js';
+import { FLOW_KEY_WORDS } from '../../../src/wire/flow-key.js';
 import { Guest, viewOf } from './harness.js';
+
+const KEY = new Int32Array(FLOW_KEY_WORDS);
 
 describe('T2: an acknowledgement that is lowered', () => {
   it.each([
@@ -11,7 +14,7 @@ describe('T2: an acknowledgement that is lowered', () => {
   ])('goes %s', (_name, secondary, shown, expected) => {
     const guest = new Guest(1000);
     const state = new FlowState(1);
-    state.reset(0, 6, 0);
+    state.reset(0, KEY, 0, 0);
     state.set(0, FlowFlag.ACKED_SECONDARY | FlowFlag.ACK_SHOWN);
     state.scalePrimary[0] = 0;
     state.scaleSecondary[0] = 0;
@@ -32,7 +35,7 @@ describe('T3: the window of an acknowledgement that is lowered', () => {
   const measured = (edge: number, shown: number, window: number): { gate: Gate; window: number } => {
     const guest = new Guest(1000);
     const state = new FlowState(1);
-    state.reset(0, 6, 0);
+    state.reset(0, KEY, 0, 0);
     state.set(0, FlowFlag.ACKED_SECONDARY | FlowFlag.ACK_SHOWN);
     state.scalePrimary[0] = 0;
     state.scaleSecondary[0] = 0;

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
 import { loadFlows, saveFlows } from '../../../src/flow/flow-snapshot.js';
+import { SLOT_WORDS } from '../../../src/flow/flow-state.js';
 import { FlowTable } from '../../../src/flow/flow-table.js';
 import { buildUdp } from '../../../src/wire/build.js';
 import { FrameView } from '../../../src/wire/frame-view.js';
@@ -31,7 +32,7 @@ function table(ports: readonly number[], removed: readonly number[], flowsMax = 
 const shown = (flows: FlowTable, ports: readonly number[]) =>
   ports.map((port) => {
     const slot = flows.find(viewOf(port), false);
-    return slot === -1 ? null : [flows.state.seqDelta[slot], flows.state.touchedAtMs[slot]];
+    return slot === -1 ? null : [flows.state.seqDelta[slot], flows.state.touchedAtMs(slot)];
   });
 
 const PORTS = Array.from({ length: 20 }, (_, index) => 100 + index);
@@ -53,8 +54,8 @@ it('what was loaded before is replaced', () => {
   loadFlows(after, saveFlows(table([3, 4], [])), 0);
   expect(shown(after, [1, 2, 3, 4])).toEqual([null, null, [9, 1003], [12, 1004]]);
   expect(after.count).toBe(2);
-  expect(after.findOrAdd(viewOf(5), false, 0)).toBe(2); // and it goes on filling
-  after.remove(2);
+  expect(after.findOrAdd(viewOf(5), false, 0)).toBe(2 * SLOT_WORDS); // and it goes on filling
+  after.remove(2 * SLOT_WORDS);
   expect(shown(after, [3, 4, 5]).map((flow) => flow !== null)).toEqual([true, true, false]);
 });
 

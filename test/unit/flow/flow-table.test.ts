@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { FlowFlag } from '../../../src/flow/flow-state.js';
+import { FlowFlag, SLOT_WORDS } from '../../../src/flow/flow-state.js';
 import { FlowTable } from '../../../src/flow/flow-table.js';
 import { buildEthernet, buildIcmp, buildTcp, buildUdp } from '../../../src/wire/build.js';
 import { FrameView, TcpFlag } from '../../../src/wire/frame-view.js';
@@ -168,7 +168,7 @@ describe('FlowTable', () => {
     expect(table.evicted).toBe(1);
     expect(table.findOrAdd(tcp(10), false, 50_200)).toBe(-1);
     expect(table.refused).toBe(1);
-    for (let slot = 0; slot < 4; slot += 1) table.state.primaryFirst[slot] = 1;
+    for (let slot = 0; slot < 4 * SLOT_WORDS; slot += SLOT_WORDS) table.state.primaryFirst[slot] = 1;
     expect(table.findOrAdd(tcp(10), false, 1e9)).toBe(-1);
   });
 

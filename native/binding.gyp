@@ -12,6 +12,7 @@
         "src/addon.cc",
         "src/call.cc",
         "src/confine.cc",
+        "src/environment.cc",
         "src/errors.cc",
         "src/frame_port.cc",
         "src/kernels.cc",

@@ -22,6 +22,8 @@ export const loadError: Error | undefined;
 export const SLOT_OVERHEAD_BYTES: 16;
 /** struct virtio_net_hdr as TAP and AF_PACKET speak it, always little-endian here (linux/virtio_net.h). */
 export const VNET_HEADER_BYTES: 10;
+/** Packet sockets of one thread that are being closed in other threads; one more is closed by the caller, who waits. */
+export const CLOSES_ASIDE_MAX: 16;
 
 /** Called from the event loop. What it throws becomes an uncaughtException of the thread, as in Node. */
 export type ReadyCallback = () => void;
@@ -40,7 +42,11 @@ export interface Port {
   wantWritable(onWritable: ReadyCallback): void;
   /** Ends both; may be called from a callback. */
   stop(): void;
-  /** Stops and closes the descriptor. Idempotent; every other call then throws EBADF. */
+  /**
+   * Stops and closes the descriptor. Idempotent; every other call then throws EBADF. The kernel makes the closing of a
+   * packet socket wait (tens of milliseconds): another thread does that, a little later (CLOSES_ASIDE_MAX), and the
+   * process or worker does not end before it is done.
+   */
   close(): void;
 }
 

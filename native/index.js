@@ -24,6 +24,7 @@ function exported(name) {
 
 export const SLOT_OVERHEAD_BYTES = 16;
 export const VNET_HEADER_BYTES = 10;
+export const CLOSES_ASIDE_MAX = 16;
 export const openTap = exported('openTap');
 export const createPersistentTap = exported('createPersistentTap');
 export const removeTap = exported('removeTap');

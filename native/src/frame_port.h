@@ -25,8 +25,9 @@ class FramePort : public Port {
  public:
   static constexpr Kind kKind = Kind::kFrame;
 
-  FramePort(int fd, std::string interface_name, int interface_index, bool vnet_header)
-      : Port(kKind, fd),
+  FramePort(int fd, std::string interface_name, int interface_index, bool vnet_header,
+            Closing closing = Closing::kAtOnce)
+      : Port(kKind, fd, closing),
         interface_name_(std::move(interface_name)),
         interface_index_(interface_index),
         vnet_bytes_(vnet_header ? kVnetHeaderBytes : 0) {}

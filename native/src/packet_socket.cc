@@ -39,7 +39,9 @@ void AddLittleEndian16(uint8_t* field, uint32_t value) {
 
 class PacketSocket final : public FramePort {
  public:
-  using FramePort::FramePort;
+  // packet_release waits until no CPU can be delivering to the socket any more (synchronize_net).
+  PacketSocket(int fd, std::string name, int index, bool vnet_header)
+      : FramePort(fd, std::move(name), index, vnet_header, Closing::kAside) {}
 
  protected:
   int Receive(Slots* slots) override;

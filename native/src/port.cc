@@ -4,8 +4,7 @@
 #include <poll.h>
 #include <unistd.h>
 
-#include <algorithm>
-
+#include "environment.h"
 #include "errors.h"
 
 namespace colo {
@@ -17,123 +16,6 @@ struct Port::Watch {
   uv_poll_t handle;
   Port* port;
   Environment* environment;
-};
-
-// What belongs to one environment (the main thread's, or a worker's): its open ports and the handles that
-// libuv is still closing. It frees itself when the environment has ended and no handle is left.
-class Environment {
- public:
-  static Environment* Of(napi_env env) {
-    void* data = nullptr;
-    napi_get_instance_data(env, &data);
-    return static_cast<Environment*>(data);
-  }
-
-  static bool Create(napi_env env) {
-    auto* environment = new Environment();
-    napi_value name;
-    environment->env = env;
-    if (napi_get_uv_event_loop(env, &environment->loop) != napi_ok ||
-        napi_create_string_utf8(env, "colo-proxy:port", NAPI_AUTO_LENGTH, &name) != napi_ok ||
-        napi_async_init(env, nullptr, name, &environment->async_context) != napi_ok ||
-        napi_set_instance_data(env, environment, Released, nullptr) != napi_ok) {
-      delete environment;
-      return false;
-    }
-    if (napi_add_async_cleanup_hook(env, Cleanup, environment, &environment->hook_) != napi_ok) return false;
-    uv_prepare_init(environment->loop, &environment->busy_poll_);
-    uv_unref(reinterpret_cast<uv_handle_t*>(&environment->busy_poll_));
-    environment->busy_poll_.data = environment;
-    environment->HandleOpened();
-    return true;
-  }
-
-  void SetBusyPoll(uint64_t for_ns) { busy_for_ns_ = for_ns; }
-
-  // Something was to be read: more may follow soon.
-  void Stir() {
-    if (busy_for_ns_ == 0 || ending_) return;
-    busy_until_ns_ = uv_hrtime() + busy_for_ns_;
-    uv_prepare_start(&busy_poll_, LookForEvents);
-  }
-
-  void Add(Port* port) {
-    port->next_ = ports_;
-    if (ports_ != nullptr) ports_->previous_ = port;
-    ports_ = port;
-  }
-
-  void Remove(Port* port) {
-    if (port->previous_ != nullptr) port->previous_->next_ = port->next_;
-    if (port->next_ != nullptr) port->next_->previous_ = port->previous_;
-    if (ports_ == port) ports_ = port->next_;
-    port->previous_ = port->next_ = nullptr;
-  }
-
-  void HandleOpened() { handles_++; }
-  void HandleClosed() {
-    handles_--;
-    MaybeFinish();
-  }
-
-  napi_env env = nullptr;
-  uv_loop_t* loop = nullptr;
-  napi_async_context async_context = nullptr;
-
- private:
-  static void Cleanup(napi_async_cleanup_hook_handle, void* data) {
-    auto* environment = static_cast<Environment*>(data);
-    environment->ending_ = true;
-    for (Port* port = environment->ports_; port != nullptr; port = port->next_) port->Close();
-    uv_close(reinterpret_cast<uv_handle_t*>(&environment->busy_poll_),
-             [](uv_handle_t* handle) { static_cast<Environment*>(handle->data)->HandleClosed(); });
-    napi_async_destroy(environment->env, environment->async_context);
-    environment->MaybeFinish();
-  }
-
-  // Before libuv sleeps: asks without sleeping, until there are events of any kind or a timer is due.
-  static void LookForEvents(uv_prepare_t* handle) {
-    const auto* environment = static_cast<Environment*>(handle->data);
-    const uint64_t now_ns = uv_hrtime();
-    if (now_ns >= environment->busy_until_ns_) {
-      uv_prepare_stop(handle);
-      return;
-    }
-    const int timeout_ms = uv_backend_timeout(handle->loop);
-    uint64_t until_ns = environment->busy_until_ns_;
-    if (timeout_ms >= 0) until_ns = std::min(until_ns, now_ns + uint64_t{1000000} * timeout_ms);
-    struct pollfd events = {uv_backend_fd(handle->loop), POLLIN, 0};
-    while (uv_hrtime() < until_ns && poll(&events, 1, 0) == 0) continue;
-    // Timers are counted from here.
-    uv_update_time(handle->loop);
-  }
-
-  static void Released(napi_env, void* data, void*) {
-    auto* environment = static_cast<Environment*>(data);
-    environment->released_ = true;
-    environment->MaybeFinish();
-  }
-
-  void MaybeFinish() {
-    if (!ending_ || handles_ != 0) return;
-    napi_async_cleanup_hook_handle hook = hook_;
-    hook_ = nullptr;
-    if (released_) {
-      // Ports that are left are memory which the finalizers will free: they must not refer to this any more.
-      for (Port* port = ports_; port != nullptr; port = port->next_) port->environment_ = nullptr;
-      delete this;
-    }
-    if (hook != nullptr) napi_remove_async_cleanup_hook(hook);
-  }
-
-  Port* ports_ = nullptr;
-  size_t handles_ = 0;
-  uv_prepare_t busy_poll_;
-  uint64_t busy_for_ns_ = 0;
-  uint64_t busy_until_ns_ = 0;
-  bool ending_ = false;
-  bool released_ = false;
-  napi_async_cleanup_hook_handle hook_ = nullptr;
 };
 
 bool InitializePorts(napi_env env) { return Environment::Create(env); }
@@ -198,7 +80,7 @@ void Port::Close() {
   DropCallback(&on_readable_);
   DropCallback(&on_writable_);
   CloseWatch();
-  close(fd_);
+  if (closing_ == Closing::kAtOnce || environment_ == nullptr || !environment_->CloseAside(fd_)) close(fd_);
   fd_ = -1;
 }
 
@@ -219,7 +101,7 @@ int Port::UpdateWatch() {
   int result = 0;
   if (events != 0 && watch_ == nullptr) {
     auto* watch = new Watch();
-    result = uv_poll_init(environment_->loop, &watch->handle, fd_);
+    result = uv_poll_init(environment_->loop(), &watch->handle, fd_);
     if (result != 0) {
       delete watch;
       return result;
@@ -267,7 +149,7 @@ void Port::Invoke(napi_ref callback) {
   bool pending = false;
   if (napi_get_reference_value(env_, callback, &function) != napi_ok || function == nullptr) return;
   napi_get_global(env_, &receiver);
-  if (napi_make_callback(env_, environment_->async_context, receiver, function, 0, nullptr, &result) ==
+  if (napi_make_callback(env_, environment_->async_context(), receiver, function, 0, nullptr, &result) ==
       napi_ok) {
     return;
   }

@@ -21,8 +21,11 @@ class Port {
  public:
   enum class Kind { kFrame, kStream, kNetlink };
 
+  // kAside: the kernel makes close(2) of it wait, and frames of other ports must not wait for that.
+  enum class Closing { kAtOnce, kAside };
+
   // Takes `fd` over at once, whatever becomes of the rest.
-  Port(Kind kind, int fd) : kind_(kind), fd_(fd) {}
+  Port(Kind kind, int fd, Closing closing = Closing::kAtOnce) : kind_(kind), closing_(closing), fd_(fd) {}
   virtual ~Port();
   Port(const Port&) = delete;
   Port& operator=(const Port&) = delete;
@@ -40,7 +43,7 @@ class Port {
   // Named in errors; empty for what is no interface.
   virtual const std::string& interface_name() const;
 
-  // Stops watching and closes the descriptor. Idempotent.
+  // Stops watching and closes the descriptor, here or aside. Idempotent.
   void Close();
 
  private:
@@ -65,6 +68,7 @@ class Port {
   void Invoke(napi_ref callback);
 
   const Kind kind_;
+  const Closing closing_;
   int fd_;
   napi_env env_ = nullptr;
   Environment* environment_ = nullptr;

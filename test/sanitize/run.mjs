@@ -19,7 +19,7 @@ const SANITIZERS = '-fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitiz
 const OUTPUT_BYTES_MAX = 64 * 1024 * 1024;
 
 const UNIT_TESTS = ['test/unit/native'];
-const ROOT_TESTS = ['test/netns/native-ports.test.ts'];
+const ROOT_TESTS = ['test/netns/native-ports.test.ts', 'test/netns/native-close.test.ts'];
 
 function newestMs(path) {
   if (!statSync(path).isDirectory()) return statSync(path).mtimeMs;

@@ -6,7 +6,7 @@ import { ColoError } from '../errors.js';
 import { DEFAULT_LINK_OPTIONS, type LinkOptions } from '../link/options.js';
 import { StreamLink } from '../link/stream-link.js';
 import { parseLinkUrl } from '../link/url.js';
-import { createLog } from '../observe/log.js';
+import { createStandardLog } from '../observe/log.js';
 import { realClock } from '../system/clock.js';
 import { LineLimiter } from '../system/line-limiter.js';
 import type { Log } from '../system/log.js';
@@ -38,7 +38,7 @@ const LOG_LIMITS = { burstLines: 20, linesPerSecond: 2 };
 
 /** Runs until SIGTERM or SIGINT; resolves with the exit code. Throws COLO_ERR_USAGE and COLO_ERR_LINK_URL. */
 export async function runColoCompare(options: ColoCompareOptions): Promise<number> {
-  const log = createLog({ level: 'info', format: 'auto' });
+  const { log, end } = createStandardLog({ level: 'info', format: 'auto' }, realClock);
   const compare = new ColoCompare(coloComparePartsOf(options, log));
   const signal = new Promise<string>((resolve) => {
     process.once('SIGTERM', resolve);
@@ -50,6 +50,7 @@ export async function runColoCompare(options: ColoCompareOptions): Promise<numbe
   log.info({ signal: await signal }, 'stopping');
   http?.close();
   await compare.close();
+  await end();
   return 0;
 }
 

@@ -1,9 +1,10 @@
 /** `colo-proxy run`: one protected pair, from start to signal. */
 import { watchFile as watchFileOf } from 'node:fs';
+import type { Logger } from 'pino';
 import type { Config } from '../config/derive.js';
 import { asColoError, ColoError } from '../errors.js';
 import { AdminThread } from '../observe/admin-thread.js';
-import { createLog } from '../observe/log.js';
+import { createStandardLog } from '../observe/log.js';
 import { startProxy } from '../proxy.js';
 import { realClock, sleep } from '../system/clock.js';
 import type { Log } from '../system/log.js';
@@ -28,8 +29,13 @@ export interface RunOptions {
 const WATCH_PERIOD_MS = 1000;
 
 /** Resolves with the exit code. Rejects with a ColoError when the proxy cannot start. */
-export async function run(config: Config, { load, watchFile }: RunOptions): Promise<number> {
-  const log = createLog({ level: config.log.level, format: config.log.format, base: { pair: config.name } });
+export async function run(config: Config, options: RunOptions): Promise<number> {
+  const { level, format } = config.log;
+  const { log, end } = createStandardLog({ level, format, base: { pair: config.name } }, realClock);
+  return await runLogging(config, options, log).finally(end);
+}
+
+async function runLogging(config: Config, { load, watchFile }: RunOptions, log: Logger): Promise<number> {
   const version = productVersion();
   const signal = stopSignal((name) => log.warn({ signal: name }, 'second signal: ending at once'));
   let begun = (): void => {};

@@ -1,4 +1,3 @@
-import { PassThrough } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { ColoError } from '../../../src/errors.js';
 import { createLog } from '../../../src/observe/log.js';
@@ -6,11 +5,16 @@ import { LineLimiter } from '../../../src/system/line-limiter.js';
 import { ManualClock } from '../../../src/system/manual-clock.js';
 
 function logged(format: 'json' | 'pretty' | 'auto', isTTY: boolean): string {
-  const output = Object.assign(new PassThrough(), { isTTY });
-  const log = createLog({ level: 'info', format, base: { pair: 'web' }, output });
+  let text = '';
+  const output = {
+    write: (line: string) => {
+      text += line;
+    },
+  };
+  const log = createLog({ level: 'info', format, base: { pair: 'web' }, output, isTTY });
   log.debug({}, 'not shown');
   log.warn({ epoch: 3, err: new ColoError('COLO_ERR_PHASE_LIMIT', 'loading took too long') }, 'given up');
-  return String(output.read());
+  return text;
 }
 
 describe('log', () => {

@@ -8,7 +8,7 @@ import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { build, Child, driver, measured, ROOT, raise, show, sleep, summary } from './lib/tools.mjs';
+import { build, Child, driver, measured, ROOT, raise, show, sleep, summary, withUndo } from './lib/tools.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -47,15 +47,18 @@ const ip = (...words) => execFileSync('ip', words, { stdio: ['ignore', 'pipe', '
 const inside = (label, words) => ['ip', 'netns', 'exec', ns(label), ...words];
 
 async function withNamespaces(labels, action) {
-  for (const label of labels) {
-    ip('netns', 'add', ns(label));
-    ip('-n', ns(label), 'link', 'set', 'lo', 'up');
-  }
-  try {
-    return await action();
-  } finally {
-    for (const label of labels) ip('netns', 'del', ns(label));
-  }
+  const made = [];
+  const removeAll = () => {
+    for (const label of made) ip('netns', 'del', ns(label));
+  };
+  return withUndo(removeAll, () => {
+    for (const label of labels) {
+      ip('netns', 'add', ns(label));
+      made.push(label);
+      ip('-n', ns(label), 'link', 'set', 'lo', 'up');
+    }
+    return action();
+  });
 }
 
 async function startPlane(kind, primary, secondary, busyPollUs, ...wishes) {
@@ -256,8 +259,9 @@ async function tcpThroughput() {
  */
 async function watchedRun(variant, perSecond) {
   const directory = mkdtempSync(join(tmpdir(), 'colo-bench-'));
-  try {
-    return await withNamespaces(['host'], async () => {
+  const remove = () => rmSync(directory, { recursive: true, force: true });
+  return withUndo(remove, () =>
+    withNamespaces(['host'], async () => {
       const words = [process.execPath, join(ROOT, 'bin/colo-proxy.js'), 'run', '--name', 'bench'];
       words.push('--primary-tap', 'tap0', '--secondary-tap', 'tap1', '--runtime-directory', directory);
       words.push('--http', `127.0.0.1:${ADMIN_PORT}`, '--log-format', 'json');
@@ -291,10 +295,8 @@ async function watchedRun(variant, perSecond) {
         await proxy.kill('SIGTERM');
         closeSync(log);
       }
-    });
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
-  }
+    }),
+  );
 }
 
 async function watched() {

@@ -31,6 +31,29 @@ export function build(name, source) {
   return program;
 }
 
+const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+const children = new Set();
+const undos = new Set();
+
+function undoAll(_name, signal) {
+  for (const child of children) child.kill('SIGKILL');
+  for (const undo of [...undos].reverse()) undo();
+  process.exit(128 + signal);
+}
+
+/** Does `action`, then `undo`; a signal that ends the benchmark does not leave it undone. */
+export async function withUndo(undo, action) {
+  if (undos.size === 0) for (const signal of ENDING) process.on(signal, undoAll);
+  undos.add(undo);
+  try {
+    return await action();
+  } finally {
+    undos.delete(undo);
+    if (undos.size === 0) for (const signal of ENDING) process.off(signal, undoAll);
+    undo();
+  }
+}
+
 /** A child that is asked and answers in lines. */
 export class Child {
   #lines = [];
@@ -39,9 +62,11 @@ export class Child {
 
   constructor(words, options = {}) {
     this.process = spawn(words[0], words.slice(1), { stdio: ['pipe', 'pipe', 'inherit'], ...options });
+    children.add(this.process);
     this.#ended = new Promise((resolve) => {
       this.process.once('exit', resolve);
     });
+    this.process.once('exit', () => children.delete(this.process));
     this.process.once('close', (code) => {
       for (const { reject } of this.#waiting) reject(new Error(`${words.join(' ')} ended with ${code}`));
     });

@@ -3,12 +3,12 @@
 //
 //   npm run bench [-- --rounds 3 --parts packets,latency,tcp,watched --scale 0.5 --json FILE]
 //   npm run bench -- --parts soak --minutes 10
-import { execFileSync } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { build, Child, driver, measured, ROOT, raise, show, sleep, summary, withUndo } from './lib/tools.mjs';
+import { build, Child, driver, measured, ROOT, raise, show, sleep, summary } from './lib/tools.mjs';
+import { inside, ip, ns, withNamespaces } from './net/namespaces.mjs';
+import { WATCHED_VARIANTS, watchedRun } from './net/watched.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -38,28 +38,7 @@ const RATES = [2000, 20_000];
 const FLOWS = '16';
 const TCP_SECONDS = 4;
 const PORT = '5001';
-const ADMIN_PORT = '9129';
 const SOAK_SAMPLE_MS = 15_000;
-
-/** Kept names: ip(8) tells which process made a namespace that was left behind. */
-const ns = (label) => `colo-bench-${process.pid}-${label}`;
-const ip = (...words) => execFileSync('ip', words, { stdio: ['ignore', 'pipe', 'pipe'] }).toString();
-const inside = (label, words) => ['ip', 'netns', 'exec', ns(label), ...words];
-
-async function withNamespaces(labels, action) {
-  const made = [];
-  const removeAll = () => {
-    for (const label of made) ip('netns', 'del', ns(label));
-  };
-  return withUndo(removeAll, () => {
-    for (const label of labels) {
-      ip('netns', 'add', ns(label));
-      made.push(label);
-      ip('-n', ns(label), 'link', 'set', 'lo', 'up');
-    }
-    return action();
-  });
-}
 
 async function startPlane(kind, primary, secondary, busyPollUs, ...wishes) {
   const words = [process.execPath, PLANE, kind, primary, secondary, 'tap:colo0', busyPollUs];
@@ -76,18 +55,6 @@ async function untilUp(plane) {
     if (tries === 50) throw new Error('the links did not come up');
     await sleep(100);
   }
-}
-
-async function untilUpIs(name) {
-  for (let tries = 0; tries < 100; tries += 1) {
-    await sleep(100);
-    try {
-      if (/[<,]UP[,>]/.test(ip('-n', ns('host'), 'link', 'show', name))) return;
-    } catch {
-      // not made yet
-    }
-  }
-  throw new Error(`${name} did not come up`);
 }
 
 /** A bridge of the kernel in the proxy's place, with one VM. */
@@ -253,60 +220,15 @@ async function tcpThroughput() {
   return [{ name: 'tcp', ...row }];
 }
 
-/**
- * The whole program, one VM's traffic passing, while nobody looks and while somebody looks all the time: 40 requests a
- * second and the status page open.
- */
-async function watchedRun(variant, perSecond) {
-  const directory = mkdtempSync(join(tmpdir(), 'colo-bench-'));
-  const remove = () => rmSync(directory, { recursive: true, force: true });
-  return withUndo(remove, () =>
-    withNamespaces(['host'], async () => {
-      const words = [process.execPath, join(ROOT, 'bin/colo-proxy.js'), 'run', '--name', 'bench'];
-      words.push('--primary-tap', 'tap0', '--secondary-tap', 'tap1', '--runtime-directory', directory);
-      words.push('--http', `127.0.0.1:${ADMIN_PORT}`, '--log-format', 'json');
-      const log = openSync(join(directory, 'log'), 'w');
-      const proxy = new Child(inside('host', measured(...words)), { stdio: ['pipe', log, 'inherit'] });
-      let reader;
-      try {
-        await untilUpIs('tap0');
-        // of all threads only the one that handles frames: the runtime's helpers, which collect garbage for the admin
-        // threads too, would run before it otherwise
-        raise(proxy.pid, [proxy.pid]);
-        await sleep(2000); // the admin threads are there by then
-        const numbers = [FLOWS, Math.round(perSecond * 5 * SCALE), 512, perSecond].map(String);
-        const places = ['colo0', 'tap0'];
-        const pid = String(proxy.pid);
-        const child = new Child(
-          inside('host', driver(generator, 'out', pid, 'small', ...numbers, ...places)),
-        );
-        await child.line();
-        await sleep(800);
-        if (variant === 'watched') {
-          const file = join(ROOT, 'test/bench/net/reader.mjs');
-          reader = new Child(inside('host', measured(process.execPath, file, ADMIN_PORT, '40')));
-          await reader.line();
-        }
-        const result = JSON.parse(await child.ask('go'));
-        await child.end();
-        return { ...result, answers: reader === undefined ? 0 : Number(await reader.ask()) };
-      } finally {
-        await reader?.end();
-        await proxy.kill('SIGTERM');
-        closeSync(log);
-      }
-    }),
-  );
-}
-
 async function watched() {
   const rows = [];
   for (const perSecond of RATES) {
-    const row = await inTurn(['alone', 'watched'], (variant) => watchedRun(variant, perSecond));
+    const packets = perSecond * 5 * SCALE;
+    const row = await inTurn(WATCHED_VARIANTS, (variant) => watchedRun(variant, perSecond, packets));
     rows.push({ name: `${perSecond}/s`, ...row });
-    for (const [variant, { p50Us, p99Us, p999Us, maxUs, answers }] of Object.entries(row)) {
+    for (const [variant, { p50Us, p99Us, p999Us, maxUs, done }] of Object.entries(row)) {
       console.log(
-        `${`${perSecond}/s`.padEnd(8)} ${variant.padEnd(12)} p50 ${show(p50Us, 1)} p99 ${show(p99Us, 1)} p99.9 ${show(p999Us, 1)} worst ${show(maxUs, 0)} us, ${answers.median} answers`,
+        `${`${perSecond}/s`.padEnd(8)} ${variant.padEnd(12)} p50 ${show(p50Us, 1)} p99 ${show(p99Us, 1)} p99.9 ${show(p999Us, 1)} worst ${show(maxUs, 0)} us, beside ${done.median}`,
       );
     }
   }

@@ -12,10 +12,14 @@ const isRoot = process.getuid() === 0;
 export const measured = (...words) => ['taskset', '-c', '1', ...words];
 export const driver = (...words) => [...(isRoot ? ['chrt', '-r', '20'] : []), 'taskset', '-c', '0', ...words];
 
-/** Puts a process that has started, or some of its threads, above whatever else the machine is doing. Needs root. */
+/**
+ * Puts a process that has started, or some of its threads, above whatever else the machine is doing; not the threads that
+ * they start from then on, which would take turns of 100 ms with them. Needs root.
+ */
 export function raise(pid, threads = readdirSync(`/proc/${pid}/task`)) {
   if (!isRoot) return;
-  for (const thread of threads) spawnSync('chrt', ['-r', '-p', '20', String(thread)], { stdio: 'ignore' });
+  for (const thread of threads)
+    spawnSync('chrt', ['-R', '-r', '-p', '20', String(thread)], { stdio: 'ignore' });
 }
 
 /** Compiles a program of test/bench when its sources are newer; returns its path. */

@@ -137,16 +137,13 @@ export class Comparator {
 
   /**
    * A frame of the primary. It is released here, perhaps lowered in place (ack, window, SACK), or copied and held.
-   * @param flow its slot; -1 when it has none or the table is full.
+   * @param flow its slot as `findOrAdd` gave it; -1 when it has none or the table is full.
    */
   primary(view: FrameView, flow: number, nowMs: number): Verdict {
-    if (flow !== NONE) {
-      this.#ledger.flows.touch(flow, nowMs);
-      if (this.#ruling !== null) {
-        const action = this.#ruling.actionFor(view, flow);
-        if (action === 'waive') return this.#waive(view, flow, this.#ruling.ruleOf(flow) + 1);
-        if (action === 'checkpoint') this.#awaitCheckpoint(view, flow, nowMs);
-      }
+    if (flow !== NONE && this.#ruling !== null) {
+      const action = this.#ruling.actionFor(view, flow);
+      if (action === 'waive') return this.#waive(view, flow, this.#ruling.ruleOf(flow) + 1);
+      if (action === 'checkpoint') this.#awaitCheckpoint(view, flow, nowMs);
     }
     switch (view.kind) {
       case FrameKind.TCP:
@@ -175,7 +172,6 @@ export class Comparator {
       this.secondaryIgnored += 1;
       return;
     }
-    this.#ledger.flows.touch(flow, nowMs);
     const action: RuleAction = this.#ruling?.actionFor(view, flow) ?? 'compare';
     if (action === 'waive') {
       this.secondaryIgnored += 1;

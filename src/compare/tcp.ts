@@ -125,8 +125,10 @@ export class TcpComparator {
     this.state.noteSecondary(view, flow);
     const hasContent = view.seqLength() > 0 || (view.tcpFlags & TcpFlag.RST) !== 0;
     if (!hasContent) this.#keepAck(view, flow, nowMs);
-    else if (this.#short.secondary(view, flow, nowMs)) this.#dropShownAck(flow);
-    else this.#keep(view, flow, nowMs);
+    else if (this.#short.secondary(view, flow, nowMs)) {
+      this.#dropShownAck(flow);
+      if (this.#flows.primaryFirst[flow] === NONE) return;
+    } else this.#keep(view, flow, nowMs);
     if (this.settle(flow, nowMs) === Waiting.CONTENT) this.#noteBegun(flow, nowMs);
     if (this.#flows.owedFrame[flow] !== NONE && !this.#isStuck(flow)) this.#owed.settle(flow);
   }

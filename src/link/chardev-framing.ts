@@ -43,6 +43,7 @@ export class ChardevDeframer extends Deframer {
     const framesMax = offsets.length;
     const prefixBytes = this.#wire === undefined ? FRAME_LENGTH_BYTES : CHARDEV_PREFIX_BYTES;
     let count = 0;
+    let bytes = 0;
     let position = this.start;
     while (count < framesMax && this.fill - position >= prefixBytes) {
       const length = readU32(slab, position);
@@ -66,6 +67,7 @@ export class ChardevDeframer extends Deframer {
           this.#wire.bytes = headerBytes;
         }
         count++;
+        bytes += length - headerBytes;
         if (isBare) {
           position = end;
           break;
@@ -73,7 +75,7 @@ export class ChardevDeframer extends Deframer {
       }
       position = end;
     }
-    return this.found(count, position);
+    return this.found(count, bytes, position);
   }
 }
 

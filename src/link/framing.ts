@@ -100,6 +100,7 @@ export class Deframer {
     const { slab, offsets, lengths } = this.batch;
     const framesMax = offsets.length;
     let count = 0;
+    let bytes = 0;
     let position = this.#start;
     while (count < framesMax && this.#fill - position >= FRAME_LENGTH_BYTES) {
       const length = readU32(slab, position);
@@ -112,15 +113,17 @@ export class Deframer {
       offsets[count] = position + FRAME_LENGTH_BYTES;
       lengths[count] = length;
       count++;
+      bytes += length;
       position = end;
     }
-    return this.found(count, position);
+    return this.found(count, bytes, position);
   }
 
   /** What a framing has found: the batch's frames, and where the next one begins. */
-  protected found(count: number, position: number): number {
+  protected found(count: number, bytes: number, position: number): number {
     this.#start = position;
     this.batch.count = count;
+    this.batch.bytes = bytes;
     return count;
   }
 

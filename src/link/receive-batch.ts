@@ -7,6 +7,8 @@ export class ReceiveBatch implements FrameBatch {
   offsets: Int32Array;
   lengths: Int32Array;
   count = 0;
+  /** Of all its frames. */
+  bytes = 0;
   readonly vnetHeaderBytes: VnetHeaderBytes;
 
   constructor(slabBytes: number, framesMax: number, vnetHeaderBytes: VnetHeaderBytes) {

@@ -70,6 +70,21 @@ export class SendQueue {
     if (this.#head >= this.#tail) this.clear();
   }
 
+  /** Forgets the oldest frames that are wholly among the first `bytes` bytes, prefixes included; returns how many. */
+  dropBytes(bytes: number): number {
+    const { count } = this;
+    if (bytes === this.bytes) {
+      this.clear();
+      return count;
+    }
+    const end = this.startOffset + bytes;
+    let frames = 0;
+    while (frames < count && this.offsets[this.#head + frames]! + this.lengths[this.#head + frames]! <= end)
+      frames++;
+    this.dropFront(frames);
+    return frames;
+  }
+
   /** Forgets the newest frames until `frames` are left. */
   truncate(frames: number): void {
     if (frames >= this.count) return;

@@ -249,7 +249,7 @@ export class StreamLink implements Link {
         break;
       }
       if (count === 0) break;
-      for (let index = 0; index < count; index++) counters.bytesReceived += batch.lengths[index]!;
+      counters.bytesReceived += batch.bytes;
       counters.framesReceived += count;
       this.#framesOfConnection += count;
       frames += count;
@@ -315,19 +315,15 @@ export class StreamLink implements Link {
 
   /** Takes the frames that the kernel now has whole off the queue and remembers how far into the next one it is. */
   #written(bytes: number): void {
-    const { lengths, head, count, prefixBytes } = this.#queue;
-    let left = this.#partlyWritten + bytes;
-    let frames = 0;
-    while (frames < count && left >= prefixBytes + lengths[head + frames]!) {
-      const length = lengths[head + frames]!;
-      left -= prefixBytes + length;
-      this.counters.bytesSent += length;
-      frames++;
-    }
+    const queue = this.#queue;
+    const before = queue.bytes;
+    const given = this.#partlyWritten + bytes;
+    const frames = queue.dropBytes(given);
+    const dropped = before - queue.bytes;
     this.counters.framesSent += frames;
+    this.counters.bytesSent += dropped - frames * queue.prefixBytes;
     this.#sentSinceTaken += frames;
-    this.#partlyWritten = left;
-    this.#queue.dropFront(frames);
+    this.#partlyWritten = given - dropped;
   }
 
   drain(): number {

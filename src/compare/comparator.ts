@@ -5,6 +5,8 @@
 import { FlowFlag } from '../flow/flow-state.js';
 import { type FlowTable, hasFlow } from '../flow/flow-table.js';
 import type { VnetHeaderBytes } from '../link/link.js';
+import type { SlabKeeper } from '../link/receive-batch.js';
+import type { FrameBytes } from '../wire/frame-memory.js';
 import { FrameKind, type FrameView } from '../wire/frame-view.js';
 import { DatagramComparator } from './datagram.js';
 import { FrameMark, NONE, Side } from './hold-store.js';
@@ -51,6 +53,12 @@ export class Comparator {
     this.#datagram = new DatagramComparator(this.#ledger);
     this.#useRules(rules);
     flows.onRemove = (slot) => this.#ledger.record.forget(slot);
+  }
+
+  /** For the links whose batches are given to `primary` and `secondary`. */
+  get slabKeeper(): Required<SlabKeeper> {
+    const { store } = this.#ledger;
+    return { keeps: (slab) => store.keeps(slab), overwriting: (slab) => store.bring(slab) };
   }
 
   /** Those that decide now. */
@@ -195,8 +203,14 @@ export class Comparator {
     }
   }
 
+  /** To be called before each batch of either VM: frames of the slab are held where they lie until it is overwritten. */
+  beginBatch(slab: FrameBytes): void {
+    this.#ledger.store.borrow(slab);
+  }
+
   /** To be called after each batch of either VM: what was verified of a frame in part may leave in part. */
   endBatch(nowMs: number): void {
+    this.#ledger.store.borrow(null);
     this.#tcp.releaseBegun(nowMs);
   }
 

@@ -27,6 +27,9 @@ export const FrameMark = {
 /** Frames are multiples of this: the words of a frame's row. */
 const FRAME_WORDS = 20;
 
+/** A shorter frame is copied at once: that costs less than looking at it later where nothing else is looked at. */
+const LENT_BYTES_MIN = 1024;
+
 export interface HoldLimits {
   readonly heldFramesMax: number;
   readonly heldBytesMax: number;
@@ -59,11 +62,20 @@ export class HoldStore {
   readonly #length: Int32Array;
   readonly #vnetHeaderBytes: Int32Array;
   readonly #payloadAt: Int32Array;
+  /** Index in #lenders of the slab it still lies in; NONE: it was copied. */
+  readonly #lender: Int32Array;
   readonly #older: Int32Array;
   /** Of a free one: the next free one. */
   readonly #newer: Int32Array;
   readonly #oldest = new Int32Array(2).fill(NONE);
   readonly #newest = new Int32Array(2).fill(NONE);
+  /** Slabs that frames lie in, and how many; the one of the batch at hand. */
+  readonly #lenders: (FrameBytes | null)[] = [];
+  readonly #lent: number[] = [];
+  #borrowing: FrameBytes | null = null;
+  #borrowingIndex = NONE;
+  /** The side's oldest frame that was not copied. */
+  readonly #firstLent = new Int32Array(2).fill(NONE);
   #free = NONE;
   /** Where rows begin that were never used, and where the last one ends. */
   #fresh = 0;
@@ -89,6 +101,7 @@ export class HoldStore {
     this.#length = rows.column();
     this.#vnetHeaderBytes = rows.column();
     this.#payloadAt = rows.column();
+    this.#lender = rows.column();
     this.#older = rows.column();
     this.#newer = rows.column();
     this.piece = rows.column();
@@ -102,13 +115,60 @@ export class HoldStore {
     return this.bytes[0]! + this.bytes[1]!;
   }
 
+  /** Frames that are added from now on lie in the slab, if they do, until `bring` is called for it; null: are copied. */
+  borrow(slab: FrameBytes | null): void {
+    this.#borrowing = slab;
+    this.#borrowingIndex = slab === null ? NONE : this.#lenders.indexOf(slab);
+  }
+
+  /** Does any frame lie in the slab? */
+  keeps(slab: FrameBytes): boolean {
+    const lender = this.#lenders.indexOf(slab);
+    return lender !== -1 && this.#lent[lender]! > 0;
+  }
+
+  /** Copies what lies in the slab: room was set aside when it was added. */
+  bring(slab: FrameBytes): void {
+    const lender = this.#lenders.indexOf(slab);
+    if (lender === -1) return;
+    for (const side of [Side.PRIMARY, Side.SECONDARY]) {
+      let first = NONE;
+      for (let frame = this.#firstLent[side]!; frame !== NONE; frame = this.#newer[frame]!) {
+        if (this.#lender[frame] === lender) this.#copy(frame, slab);
+        else if (first === NONE && this.#lender[frame] !== NONE) first = frame;
+      }
+      this.#firstLent[side] = first;
+    }
+    this.#lenders[lender] = null;
+    if (this.#borrowing === slab) this.borrow(null);
+  }
+
+  #copy(frame: number, slab: FrameBytes): void {
+    const from = this.#start[frame]! - this.#vnetHeaderBytes[frame]!;
+    const address = this.#address[frame]!;
+    const target = this.#arena.offset(address);
+    copyBytes(slab, from, this.#arena.buffer(address), target, this.storedBytes(frame));
+    this.#start[frame] = this.#start[frame]! + target - from;
+    this.#payloadAt[frame] = this.#payloadAt[frame]! + target - from;
+    this.#return(frame);
+  }
+
+  /** The frame lies in no slab any more. */
+  #return(frame: number): void {
+    const lender = this.#lender[frame]!;
+    this.#lent[lender] = this.#lent[lender]! - 1;
+    this.#lender[frame] = NONE;
+  }
+
   /**
-   * Copies the frame, its vnet header included, to the end of its side's emission order; NONE when a limit is reached.
-   * The caller links it into its flow's list.
+   * Puts the frame, its vnet header included, at the end of its side's emission order; NONE when a limit is reached.
+   * It lies in the slab at hand, or is copied. The caller links it into its flow's list.
    */
   add(view: FrameView, side: Side, flow: number, nowMs: number): number {
-    const frame = this.addSolitary(view, side, flow, nowMs);
+    const isLent = view.bytes === this.#borrowing && view.end - view.start >= LENT_BYTES_MIN;
+    const frame = this.#put(view, side, flow, nowMs, isLent);
     if (frame === NONE) return NONE;
+    if (isLent && this.#firstLent[side] === NONE) this.#firstLent[side] = frame;
     this.marks[frame] = 0;
     const newest = this.#newest[side]!;
     this.#older[frame] = newest;
@@ -121,6 +181,10 @@ export class HoldStore {
 
   /** Copies the frame without a place in the emission order. */
   addSolitary(view: FrameView, side: Side, flow: number, nowMs: number): number {
+    return this.#put(view, side, flow, nowMs, false);
+  }
+
+  #put(view: FrameView, side: Side, flow: number, nowMs: number, isLent: boolean): number {
     const bytes = view.end - view.start + view.vnetHeaderBytes;
     if (bytes > BLOCK_BYTES_MAX || this.totalBytes + bytes > this.#limits.heldBytesMax) return NONE;
     const frame = this.#freshFrame();
@@ -130,13 +194,20 @@ export class HoldStore {
       this.#giveBack(frame);
       return NONE;
     }
-    const target = this.#arena.offset(address);
-    copyBytes(view.bytes, view.start - view.vnetHeaderBytes, this.#arena.buffer(address), target, bytes);
+    const from = view.start - view.vnetHeaderBytes;
+    let target = from;
+    if (isLent) {
+      this.#lend(frame);
+    } else {
+      target = this.#arena.offset(address);
+      copyBytes(view.bytes, from, this.#arena.buffer(address), target, bytes);
+      this.#lender[frame] = NONE;
+    }
     this.#address[frame] = address;
     this.#start[frame] = target + view.vnetHeaderBytes;
     this.#length[frame] = view.end - view.start;
     this.#vnetHeaderBytes[frame] = view.vnetHeaderBytes;
-    this.#payloadAt[frame] = target + view.vnetHeaderBytes + view.payload - view.start;
+    this.#payloadAt[frame] = target + view.payload - from;
     this.flow[frame] = flow;
     this.side[frame] = side;
     this.marks[frame] = FrameMark.SOLITARY;
@@ -177,6 +248,7 @@ export class HoldStore {
     if ((this.marks[frame]! & FrameMark.SOLITARY) === 0) {
       const older = this.#older[frame]!;
       const newer = this.#newer[frame]!;
+      if (this.#firstLent[side] === frame) this.#firstLent[side] = newer;
       if (older === NONE) this.#oldest[side] = newer;
       else this.#newer[older] = newer;
       if (newer === NONE) this.#newest[side] = older;
@@ -184,6 +256,7 @@ export class HoldStore {
     }
     this.frames[side] = this.frames[side]! - 1;
     this.bytes[side] = this.bytes[side]! - this.storedBytes(frame);
+    if (this.#lender[frame] !== NONE) this.#return(frame);
     this.#arena.free(this.#address[frame]!);
     this.#giveBack(frame);
   }
@@ -204,7 +277,8 @@ export class HoldStore {
 
   /** The buffer that holds the frame, where it starts in it (after any vnet header), and its length. */
   buffer(frame: number): FrameBytes {
-    return this.#arena.buffer(this.#address[frame]!);
+    const lender = this.#lender[frame]!;
+    return lender === NONE ? this.#arena.buffer(this.#address[frame]!) : this.#lenders[lender]!;
   }
 
   start(frame: number): number {
@@ -226,6 +300,17 @@ export class HoldStore {
 
   storedBytes(frame: number): number {
     return this.#length[frame]! + this.#vnetHeaderBytes[frame]!;
+  }
+
+  #lend(frame: number): void {
+    if (this.#borrowingIndex === NONE) {
+      const empty = this.#lenders.findIndex((_, lender) => (this.#lent[lender] ?? 0) === 0);
+      this.#borrowingIndex = empty === -1 ? this.#lenders.length : empty;
+      this.#lenders[this.#borrowingIndex] = this.#borrowing;
+      this.#lent[this.#borrowingIndex] = 0;
+    }
+    this.#lender[frame] = this.#borrowingIndex;
+    this.#lent[this.#borrowingIndex] = this.#lent[this.#borrowingIndex]! + 1;
   }
 
   #giveBack(frame: number): void {

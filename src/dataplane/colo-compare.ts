@@ -107,6 +107,7 @@ export class ColoCompare {
     return {
       receive,
       stateChanged: (state, reason) => this.#events.linkChanged(name, state, reason),
+      ...(name.endsWith('-in') ? this.comparator.slabKeeper : {}),
     };
   }
 
@@ -114,6 +115,7 @@ export class ColoCompare {
     const nowMs = this.#clock.now();
     const { slab, offsets, lengths, vnetHeaderBytes, count } = batch;
     const view = this.#view;
+    this.comparator.beginBatch(slab);
     for (let index = 0; index < count; index++) {
       const length = lengths[index]!;
       if (length < ETHERNET_HEADER_BYTES) {
@@ -133,6 +135,7 @@ export class ColoCompare {
     const nowMs = this.#clock.now();
     const { slab, offsets, lengths, vnetHeaderBytes, count } = batch;
     const view = this.#view;
+    this.comparator.beginBatch(slab);
     for (let index = 0; index < count; index++) {
       const length = lengths[index]!;
       if (length < ETHERNET_HEADER_BYTES) {

@@ -218,7 +218,7 @@ export class DataPlane implements EpochGate {
     return {
       receive,
       stateChanged: (state, reason) => this.#events.linkChanged(side, state, reason),
-      ...(side === 'client' ? { maySend: () => this.#maySpeak() } : {}),
+      ...(side === 'client' ? { maySend: () => this.#maySpeak() } : this.comparator.slabKeeper),
     };
   }
 
@@ -290,6 +290,7 @@ export class DataPlane implements EpochGate {
       return;
     }
     const nowMs = this.#readClock();
+    this.comparator.beginBatch(slab);
     for (let index = 0; index < batch.count; index++) {
       this.#compareSecondary(slab, offsets[index]!, lengths[index]!, vnetHeaderBytes, nowMs);
     }
@@ -302,6 +303,7 @@ export class DataPlane implements EpochGate {
   #fromCarrier(batch: FrameBatch): void {
     const nowMs = this.#readClock();
     const { slab, offsets, lengths, vnetHeaderBytes } = batch;
+    this.comparator.beginBatch(slab);
     for (let index = 0; index < batch.count; index++) {
       this.#carried(slab, offsets[index]!, lengths[index]!, vnetHeaderBytes, nowMs);
     }

@@ -63,6 +63,7 @@ export class ChardevDeframer extends Deframer {
         offsets[count] = position + prefixBytes + headerBytes;
         lengths[count] = length - headerBytes;
         if (this.#wire !== undefined) {
+          if (isBare) this.batch.keeper.overwriting?.(slab);
           putHeaderBeforeFrame(slab, position + prefixBytes, headerBytes);
           this.#wire.bytes = headerBytes;
         }

@@ -9,7 +9,7 @@ import {
 } from './link.js';
 import { OffloadStage } from './offload.js';
 import type { LinkOptions } from './options.js';
-import { ReceiveBatch } from './receive-batch.js';
+import { ReceiveBatch, type SlabKeeper } from './receive-batch.js';
 import { SendQueue } from './send-queue.js';
 
 /** The longest frame a slot takes: a GSO frame is an IP packet of at most 65,535 bytes, Ethernet header, two tags. */
@@ -67,6 +67,11 @@ export class FramePump {
       framesMax: options.sendQueueFramesMax,
     });
     this.offload = new OffloadStage(abilities, this.queue);
+  }
+
+  /** Who is asked before the slab is written to again. */
+  set keeper(keeper: SlabKeeper) {
+    this.#batch.keeper = keeper;
   }
 
   get port(): FramePort | undefined {
@@ -135,6 +140,7 @@ export class FramePump {
   #readBatch(port: FramePort): number {
     const batch = this.#batch;
     const { offsets, lengths } = batch;
+    batch.renewSlab();
     try {
       batch.count = port.receive(batch.slab, offsets, lengths, SLOT_BYTES, offsets.length);
     } catch (error) {

@@ -1,5 +1,6 @@
 import { ColoError } from '../errors.js';
 import { readU32 } from '../wire/bytes.js';
+import { copyBytes } from '../wire/frame-memory.js';
 import type { VnetHeaderBytes } from './link.js';
 import { ReceiveBatch } from './receive-batch.js';
 
@@ -22,7 +23,7 @@ export function writeFrameLength(slab: Buffer, offset: number, length: number): 
 /**
  * Finds frames in a byte stream that arrives in any chunks. Bytes are read straight into `slab` at `fill`;
  * `nextBatch` names the whole frames among them without moving a byte; only a partial frame at the end is
- * moved to the front before the next read.
+ * moved to the front, perhaps of another slab, before the next read.
  *
  *   deframer.makeRoom();
  *   const read = port.read(deframer.slab, deframer.fill, deframer.room);
@@ -79,6 +80,7 @@ export class Deframer {
 
   /** Forgets everything: a new connection begins. */
   reset(): void {
+    this.batch.renewSlab();
     this.#start = this.#headroomBytes;
     this.#fill = this.#headroomBytes;
   }
@@ -87,7 +89,9 @@ export class Deframer {
   makeRoom(): void {
     const front = this.#headroomBytes;
     if (this.#start === front) return;
-    if (this.#fill > this.#start) this.batch.slab.copyWithin(front, this.#start, this.#fill);
+    const { slab } = this.batch;
+    this.batch.renewSlab();
+    copyBytes(slab, this.#start, this.batch.slab, front, this.#fill - this.#start);
     this.#fill -= this.#start - front;
     this.#start = front;
   }

@@ -149,6 +149,7 @@ export abstract class InterfaceLink implements Link {
 
   async open(handler: LinkHandler): Promise<void> {
     this.#handler = handler;
+    this.pump.keeper = handler;
     this.#state = 'waiting';
     if (!this.#standsBy) return this.secure();
     if (this.pump.isSuspended) await this.#lookOnce();

@@ -5,15 +5,16 @@
  * `send` (queued, bytes copied or written before it returns) and `flush` (one system call for many).
  */
 import type { ColoError } from '../errors.js';
+import type { FrameBytes } from '../wire/frame-memory.js';
 
 /** Length of struct virtio_net_hdr as TAP and AF_PACKET speak it (linux/virtio_net.h, no num_buffers). */
 export const VNET_HEADER_BYTES = 10;
 /** 0: no virtio-net header. 10: one lies directly before the frame's first byte. */
 export type VnetHeaderBytes = 0 | 10;
 
-/** Frames received together. Everything in it is valid only until `receive` returns. */
+/** Frames received together. Valid until `receive` returns; the frames' bytes until `LinkHandler.overwriting` says so. */
 export interface FrameBatch {
-  readonly slab: Buffer;
+  readonly slab: FrameBytes;
   /** Where each Ethernet frame starts in the slab; its vnet header, if any, lies at `offsets[i] - vnetHeaderBytes`. */
   readonly offsets: Int32Array;
   /** Length of each Ethernet frame in bytes, without vnet header and FCS. */
@@ -57,6 +58,10 @@ export interface LinkHandler {
    * slow. False: they are thrown away, and counted.
    */
   maySend?(): boolean;
+  /** Is any frame still looked at of those that were received in the slab? None, where it is absent. */
+  keeps?(slab: FrameBytes): boolean;
+  /** The slab, of an earlier batch, is about to be written to: what is kept of it must be copied now. */
+  overwriting?(slab: FrameBytes): void;
 }
 
 export interface Link {

@@ -176,6 +176,7 @@ export class MemoryLink implements Link {
   #deliverOnce(handler: LinkHandler): number {
     const count = this.#arrivedTotal - this.#takenTotal;
     const inbox = this.#inbox;
+    handler.overwriting?.(this.#delivered.slab);
     if (count < inbox.count) this.#keepUnarrived(inbox, count);
     this.#inbox = this.#delivered;
     this.#delivered = inbox;

@@ -102,6 +102,7 @@ export class StreamLink implements Link {
 
   async open(handler: LinkHandler): Promise<void> {
     this.#handler = handler;
+    this.#deframer.batch.keeper = handler;
     this.#state = 'waiting';
     if (this.#inheritedDescriptor === undefined) return this.secure();
     if (this.#inheritedDescriptor >= 0) this.#adopt(this.#inheritedDescriptor);

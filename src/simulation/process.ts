@@ -214,6 +214,7 @@ class ProcessLink implements Link {
     await this.end.open({
       receive: (batch: FrameBatch) => handler.receive(batch), // reading is off while frozen
       stateChanged: (state, reason) => this.#process.enter(() => handler.stateChanged(state, reason)),
+      overwriting: (slab) => handler.overwriting?.(slab),
     });
   }
 

@@ -182,6 +182,12 @@ export const MUTANTS = [
     faults: ['stall-secondary', 'burst-secondary', 'loss-secondary'],
   },
   {
+    name: 'a frame that lies in a slab is not copied before the slab is overwritten',
+    in: 'compare/hold-store.js',
+    find: 'this.#copy(frame, slab);',
+    put: 'this.#return(frame);',
+  },
+  {
     name: 'the gate’s buffer has no limit',
     in: 'dataplane/frame-queue.js',
     find: 'this.bytes + length > this.#limits.bytesMax',

@@ -272,11 +272,15 @@ export class DataPlane implements EpochGate {
   }
 
   #fromVm(seat: Seat, batch: FrameBatch): void {
-    if (seat === this.carrier) this.#fromCarrier(batch);
-    else this.#fromSecondary(batch);
+    const nowMs = this.#readClock();
+    this.comparator.beginBatch(batch.slab);
+    if (seat === this.carrier) this.#fromCarrier(batch, nowMs);
+    else this.#fromSecondary(batch, nowMs);
+    this.comparator.endBatch(nowMs);
+    this.links.client.flush();
   }
 
-  #fromSecondary(batch: FrameBatch): void {
+  #fromSecondary(batch: FrameBatch, nowMs: number): void {
     const { slab, offsets, lengths, vnetHeaderBytes } = batch;
     if (this.secondaryLeg.parking) {
       for (let index = 0; index < batch.count; index++) {
@@ -289,26 +293,18 @@ export class DataPlane implements EpochGate {
       this.counters.drops.void += batch.count;
       return;
     }
-    const nowMs = this.#readClock();
-    this.comparator.beginBatch(slab);
     for (let index = 0; index < batch.count; index++) {
       this.#compareSecondary(slab, offsets[index]!, lengths[index]!, vnetHeaderBytes, nowMs);
     }
-    this.comparator.endBatch(nowMs);
-    this.links.client.flush();
     this.secondaryLeg.link.flush();
   }
 
   /** Output of the VM that carries the traffic. */
-  #fromCarrier(batch: FrameBatch): void {
-    const nowMs = this.#readClock();
+  #fromCarrier(batch: FrameBatch, nowMs: number): void {
     const { slab, offsets, lengths, vnetHeaderBytes } = batch;
-    this.comparator.beginBatch(slab);
     for (let index = 0; index < batch.count; index++) {
       this.#carried(slab, offsets[index]!, lengths[index]!, vnetHeaderBytes, nowMs);
     }
-    this.comparator.endBatch(nowMs);
-    this.links.client.flush();
   }
 
   #carried(

@@ -145,13 +145,13 @@ export class TcpMatch {
           continue;
         }
       }
-      const frame = this.#covering(flow, cursor);
+      const frame = this.covering(flow, cursor);
       if (frame === NONE) {
         state.headCursor[flow] = cursor;
         if (!this.#secondaryEndedAt(flow, cursor)) return Match.WAIT;
         return this.#contradictAt('length', view, flow, dataSeq, cursor, NO_BYTES, nowMs);
       }
-      const skip = (cursor - this.#dataPosition(flow, frame)) | 0;
+      const skip = (cursor - this.dataPosition(flow, frame)) | 0;
       const common = Math.min(left, store.payloadBytes[frame]! - skip);
       const buffer = store.buffer(frame);
       const keptAt = store.payloadAt(frame) + skip;
@@ -174,10 +174,10 @@ export class TcpMatch {
       if (((state.finSecondary[flow]! + state.seqDelta[flow]!) | 0) === finSeq) return Match.SAME;
       return this.#contradict('length', view, flow, this.#offset(flow, finSeq), NO_BYTES, NO_BYTES, nowMs);
     }
-    const frame = this.#covering(flow, finSeq);
+    const frame = this.covering(flow, finSeq);
     if (frame === NONE) return Match.WAIT;
     const { store } = this.#ledger;
-    const skip = (finSeq - this.#dataPosition(flow, frame)) | 0;
+    const skip = (finSeq - this.dataPosition(flow, frame)) | 0;
     const from = store.payloadAt(frame);
     const other = excerpt(store.buffer(frame), from + skip, from + store.payloadBytes[frame]!);
     return this.#contradict('length', view, flow, this.#offset(flow, finSeq), NO_BYTES, other, nowMs);
@@ -190,22 +190,22 @@ export class TcpMatch {
   }
 
   /** Position of a kept frame's first payload byte, in the primary's space. */
-  #dataPosition(flow: number, frame: number): number {
+  dataPosition(flow: number, frame: number): number {
     const { store } = this.#ledger;
     const syn = (store.tcpFlags[frame]! >> 1) & 1;
     return (store.seq[frame]! + syn + this.#state.seqDelta[flow]!) | 0;
   }
 
   /** The kept frame whose payload holds `position`, or NONE. The list is in the order of positions. */
-  #covering(flow: number, position: number): number {
+  covering(flow: number, position: number): number {
     const { store } = this.#ledger;
     const last = this.#state.secondaryLast[flow]!;
     if (last === NONE) return NONE;
-    const inLast = (position - this.#dataPosition(flow, last)) | 0;
+    const inLast = (position - this.dataPosition(flow, last)) | 0;
     if (inLast >= 0 && inLast < store.payloadBytes[last]!) return last;
     let frame = this.#state.secondaryFirst[flow]!;
     for (let step = 0; frame !== NONE && step < SEARCH_FRAMES_MAX; step += 1, frame = store.next[frame]!) {
-      const into = (position - this.#dataPosition(flow, frame)) | 0;
+      const into = (position - this.dataPosition(flow, frame)) | 0;
       if (into >= 0 && into < store.payloadBytes[frame]! && (store.tcpFlags[frame]! & TcpFlag.RST) === 0)
         return frame;
     }

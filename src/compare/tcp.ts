@@ -10,7 +10,7 @@ import { OwedAck } from './owed-ack.js';
 import { TcpFront } from './tcp-front.js';
 import { Gate, TcpGate } from './tcp-gate.js';
 import { Match, TcpMatch } from './tcp-match.js';
-import { plainMarks, TcpShortWay } from './tcp-short-way.js';
+import { plainMarks, ShortWay, TcpShortWay } from './tcp-short-way.js';
 import { keptEnd, TcpState } from './tcp-state.js';
 import { type ReleaseReason, Verdict } from './verdict.js';
 
@@ -49,7 +49,7 @@ export class TcpComparator {
     this.#match = new TcpMatch(ledger, this.state);
     this.#gate = new TcpGate(ledger.state);
     this.#owed = new OwedAck(ledger, this.state, this.#gate);
-    this.#short = new TcpShortWay(ledger, this.state, this.#gate);
+    this.#short = new TcpShortWay(ledger, this.state, this.#match, this.#gate);
     this.#front = new TcpFront(ledger);
   }
 
@@ -88,13 +88,15 @@ export class TcpComparator {
 
   primary(view: FrameView, flow: number, nowMs: number): Verdict {
     const flows = this.#flows;
-    if (flows.primaryFirst[flow] === NONE && this.#short.primary(view, flow, nowMs)) {
-      this.#trimSecondary(flow);
-      this.#dropShownAck(flow);
+    const isFirst = flows.primaryFirst[flow] === NONE;
+    const way = isFirst ? this.#short.primary(view, flow, nowMs) : ShortWay.DECLINED;
+    if (way === ShortWay.LEFT) {
+      this.#dropShown(flow);
       return Verdict.RELEASE;
     }
     const mayLeave =
-      flows.primaryFirst[flow] === NONE &&
+      isFirst &&
+      way === ShortWay.DECLINED &&
       !this.#isStuck(flow) &&
       !this.#match.awaitsData(flow, view.seq | 0, view.payloadBytes, view.tcpFlags);
     if (mayLeave) {
@@ -109,7 +111,10 @@ export class TcpComparator {
       }
     }
     const frame = this.#ledger.hold(view, flow, nowMs);
-    if (frame === NONE) return Verdict.DIVERGED;
+    if (frame === NONE) {
+      if (isFirst) flows.clear(flow, FlowFlag.HEAD_BEGUN);
+      return Verdict.DIVERGED;
+    }
     this.#ledger.store.marks[frame] = plainMarks(view);
     this.#noteBegun(flow, nowMs);
     return flows.has(flow, FlowFlag.BLOCKED) ? Verdict.DIVERGED : Verdict.HOLD;
@@ -126,7 +131,7 @@ export class TcpComparator {
     const hasContent = view.seqLength() > 0 || (view.tcpFlags & TcpFlag.RST) !== 0;
     if (!hasContent) this.#keepAck(view, flow, nowMs);
     else if (this.#short.secondary(view, flow, nowMs)) {
-      this.#dropShownAck(flow);
+      this.#dropShown(flow);
       if (this.#flows.primaryFirst[flow] === NONE) return;
     } else this.#keep(view, flow, nowMs);
     if (this.settle(flow, nowMs) === Waiting.CONTENT) this.#noteBegun(flow, nowMs);
@@ -183,6 +188,12 @@ export class TcpComparator {
       const { seq, payloadBytes, tcpFlags } = store;
       if (this.#match.awaitsData(flow, seq[frame]!, payloadBytes[frame]!, tcpFlags[frame]!))
         return Waiting.CONTENT;
+      const way = this.#short.held(frame, flow, nowMs);
+      if (way === ShortWay.WAITS) return Waiting.CONTENT;
+      if (way === ShortWay.LEFT) {
+        this.#dropShown(flow);
+        continue;
+      }
       const view = this.#ledger.open(frame);
       const heldMs = nowMs - store.atMs(frame);
       const waiting = this.#judge(view, flow, heldMs, nowMs);
@@ -419,6 +430,12 @@ export class TcpComparator {
     if (flows.has(flow, FlowFlag.ACK_SHOWN) && ((view.ack - flows.ackShown[flow]!) | 0) <= 0) return;
     this.#ledger.dropSolitary(flows.ackFrameSecondary, flow);
     flows.ackFrameSecondary[flow] = this.#ledger.store.addSolitary(view, Side.SECONDARY, flow, nowMs);
+  }
+
+  /** A segment has left by the short way. */
+  #dropShown(flow: number): void {
+    this.#trimSecondary(flow);
+    this.#dropShownAck(flow);
   }
 
   #dropShownAck(flow: number): void {

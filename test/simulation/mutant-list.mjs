@@ -33,7 +33,13 @@ export const MUTANTS = [
   {
     name: 'payload of plain data is not compared',
     in: 'compare/tcp-short-way.js',
-    find: 'if (differenceOf(view.bytes, view.payload, bytes, at, length) !== -1)',
+    find: 'if (differenceOf(view.bytes, view.payload, bytes, rest, view.payloadBytes) !== -1)',
+    put: 'if (false)',
+  },
+  {
+    name: 'payload of plain data that the VMs cut differently is not compared',
+    in: 'compare/tcp-short-way.js',
+    find: 'if (differenceOf(bytes, from, store.buffer(frame), store.payloadAt(frame) + skip, common) !== -1)',
     put: 'if (false)',
   },
   {

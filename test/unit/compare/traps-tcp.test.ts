@@ -365,6 +365,33 @@ describe('T12: streams, not packets', () => {
     expect(harness.reasons).toEqual(['matched']);
   });
 
+  it('what the secondary has not sent yet is waited for, though it has sent what lies around it', () => {
+    const harness = new Harness();
+    const { p, s } = established(harness);
+    harness.primary(p.frame({ at: 1, data: 'abcdef' }));
+    harness.secondary(s.frame({ at: 1, data: 'ab' }));
+    harness.secondary(s.frame({ at: 5, data: 'ef' }));
+    expect(harness.take()).toEqual([]);
+    harness.secondary(s.frame({ at: 3, data: 'cd' }));
+    expect(harness.reasons).toEqual(['matched']);
+    expect(harness.comparator.keptFrames).toBe(0);
+  });
+
+  it('what was verified of a segment that could not be held says nothing of the next', () => {
+    const harness = new Harness({ heldBytesMax: 500 });
+    const { p, s } = established(harness);
+    const data = Buffer.from(Array.from({ length: 400 }, (_, index) => index % 251));
+    harness.secondary(s.frame({ at: 1, data: data.subarray(0, 100) }));
+    harness.primary(p.frame({ at: 1, data }));
+    expect(harness.comparator.heldFrames).toBe(0);
+    harness.secondary(s.frame({ at: 101, data: data.subarray(100, 220) }));
+    harness.take();
+    data[60] = 0xff;
+    harness.primary(p.frame({ at: 51, data: data.subarray(50, 220) }));
+    expect(harness.divergences.map(({ reason }) => reason)).toEqual(['limit']);
+    expect(harness.released).toEqual([]);
+  });
+
   it('keeps what the secondary sent to its last byte', () => {
     const harness = new Harness();
     const { p, s } = established(harness);

@@ -2,7 +2,8 @@
  * A link is a place frames come from and go to. It knows nothing of flows.
  *
  * Frames arrive in batches: one slab of bytes and columns of numbers, no object per frame. Frames leave by
- * `send` (queued, bytes copied or written before it returns) and `flush` (one system call for many).
+ * `send` (queued, bytes copied or written before it returns, but for those of receive slabs) and `flush` (one system
+ * call for many).
  */
 import type { ColoError } from '../errors.js';
 import type { FrameBytes } from '../wire/frame-memory.js';
@@ -80,7 +81,7 @@ export interface Link {
 
   /**
    * Queues one frame for sending and returns true, or counts a sendDrop and returns false. The bytes may be
-   * reused by the caller after the call. With `vnetHeaderBytes` 10 the header lies before `offset`; a link
+   * reused by the caller after the call; those that lie in a slab of received frames stay as they are until `flush`. With `vnetHeaderBytes` 10 the header lies before `offset`; a link
    * without that ability completes checksums and segments super-frames itself.
    */
   send(bytes: Buffer, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): boolean;

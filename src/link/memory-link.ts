@@ -1,4 +1,5 @@
 import type { Clock } from '../system/clock.js';
+import type { FrameBytes } from '../wire/frame-memory.js';
 import {
   type FrameBatch,
   type Link,
@@ -24,6 +25,8 @@ export interface MemoryLinkOptions {
 }
 
 const PLAIN_ABILITIES: LinkAbilities = { vnetHeader: false, gso: false, frameBytesMax: 1522 };
+/** Frames that may lie in other slabs before they are flushed. */
+const PASSING_FRAMES_MAX = 1024;
 
 /** Two ends of one wire within the process: what one end sends, the other receives. For tests and simulation. */
 export function memoryLinkPair(options: MemoryLinkOptions = {}): [MemoryLink, MemoryLink] {
@@ -62,6 +65,14 @@ export class MemoryLink implements Link {
   #takenTotal = 0;
   /** The inbox of the batch that the handler looks at: what arrives meanwhile goes to the other one. */
   #delivered: SendQueue;
+  /** Frames in slabs they were received in: their bytes are taken as late as a stream link takes them. */
+  readonly #passing: { readonly bytes: FrameBytes; readonly offset: number; readonly length: number }[] = [];
+  readonly #settle = (): void => {
+    for (const { bytes, offset, length } of this.#passing.splice(0)) {
+      bytes.beforeOverwriting?.delete(this.#settle);
+      if (!this.#offload.queue(bytes, offset, length, 0)) this.counters.sendDrops++;
+    }
+  };
   readonly #batch: { -readonly [K in keyof FrameBatch]: FrameBatch[K] };
 
   constructor(url: string, options: MemoryLinkOptions) {
@@ -112,12 +123,24 @@ export class MemoryLink implements Link {
   }
 
   send(bytes: Buffer, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): boolean {
-    if (this.#state === 'up' && this.#offload.queue(bytes, offset, length, vnetHeaderBytes)) return true;
+    if (this.#state === 'up' && this.#take(bytes, offset, length, vnetHeaderBytes)) return true;
     this.counters.sendDrops++;
     return false;
   }
 
+  #take(bytes: FrameBytes, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): boolean {
+    const passes = vnetHeaderBytes === 0 && length <= this.abilities.frameBytesMax;
+    if (passes && bytes.beforeOverwriting !== undefined && this.#passing.length < PASSING_FRAMES_MAX) {
+      this.#passing.push({ bytes, offset, length });
+      bytes.beforeOverwriting.add(this.#settle);
+      return true;
+    }
+    this.#settle();
+    return this.#offload.queue(bytes, offset, length, vnetHeaderBytes);
+  }
+
   flush(): void {
+    this.#settle();
     const queue = this.#unflushed;
     const first = queue.head;
     const count = queue.count;
@@ -177,6 +200,8 @@ export class MemoryLink implements Link {
     const count = this.#arrivedTotal - this.#takenTotal;
     const inbox = this.#inbox;
     handler.overwriting?.(this.#delivered.slab);
+    for (const leave of this.#delivered.slab.beforeOverwriting ?? []) leave();
+    inbox.slab.beforeOverwriting ??= new Set();
     if (count < inbox.count) this.#keepUnarrived(inbox, count);
     this.#inbox = this.#delivered;
     this.#delivered = inbox;
@@ -218,10 +243,12 @@ export class MemoryLink implements Link {
   }
 
   untaken(): number {
+    this.#settle();
     return this.#unflushed.count + this.#peer.#inbox.count;
   }
 
   discardQueued(): number {
+    this.#settle();
     const frames = this.#unflushed.count;
     this.#unflushed.clear();
     return frames;

@@ -20,7 +20,7 @@ export class ReceiveBatch implements FrameBatch {
   #other: FrameBytes | undefined;
 
   constructor(slabBytes: number, framesMax: number, vnetHeaderBytes: VnetHeaderBytes) {
-    this.slab = allocateFrameBytes(slabBytes);
+    this.slab = newSlab(slabBytes);
     this.offsets = new Int32Array(framesMax);
     this.lengths = new Int32Array(framesMax);
     this.vnetHeaderBytes = vnetHeaderBytes;
@@ -28,10 +28,18 @@ export class ReceiveBatch implements FrameBatch {
 
   /** `slab` may be written to from its beginning on. */
   renewSlab(): void {
-    if (this.keeper.keeps?.(this.slab) !== true) return;
-    const other = this.#other ?? allocateFrameBytes(this.slab.length);
-    this.#other = this.slab;
-    this.slab = other;
-    this.keeper.overwriting?.(other);
+    if (this.keeper.keeps?.(this.slab) === true) {
+      const other = this.#other ?? newSlab(this.slab.length);
+      this.#other = this.slab;
+      this.slab = other;
+      this.keeper.overwriting?.(other);
+    }
+    for (const leave of this.slab.beforeOverwriting!) leave();
   }
+}
+
+function newSlab(bytes: number): FrameBytes {
+  const slab = allocateFrameBytes(bytes);
+  slab.beforeOverwriting = new Set();
+  return slab;
 }

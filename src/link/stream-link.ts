@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { adoptStream, type StreamPort } from '../../native/index.js';
 import { asColoError, ColoError } from '../errors.js';
+import type { FrameBytes } from '../wire/frame-memory.js';
 import { CHARDEV_PREFIX_BYTES, ChardevDeframer, ChardevStage, type WireHeader } from './chardev-framing.js';
 import { Deframer, FRAME_LENGTH_BYTES, STREAM_FRAME_BYTES_MAX } from './framing.js';
 import {
@@ -15,6 +16,7 @@ import {
 } from './link.js';
 import { type FrameStage, OffloadStage } from './offload.js';
 import type { LinkOptions } from './options.js';
+import { PassingRun } from './passing-run.js';
 import { SendQueue } from './send-queue.js';
 import {
   ConnectingEndpoint,
@@ -28,6 +30,8 @@ import { formatLinkUrl, type LinkUrl } from './url.js';
 const READ_SLAB_BYTES = 512 * 1024;
 /** `drain` ends here even when a peer never stops writing: what it had emitted before fits many times. */
 const DRAIN_BYTES_BEYOND_UNREAD_MAX = 1024 * 1024;
+/** A run that ends is written at once when it is as long; a shorter one is copied, so that few calls write many frames. */
+const RUN_BYTES_MIN = 64 * 1024;
 
 /**
  * QEMU's `-netdev stream`, or a chardev of its network filters: no root, no TAP. Node makes the connection; from then on the addon reads and writes
@@ -47,6 +51,8 @@ export class StreamLink implements Link {
   readonly #deframer: Deframer;
   readonly #queue: SendQueue;
   readonly #stage: FrameStage;
+  /** Frames behind those of the queue. */
+  readonly #run = new PassingRun(() => this.#endRun());
   #handler!: LinkHandler;
   #state: LinkState = 'closed';
   #port: StreamPort | undefined;
@@ -161,7 +167,7 @@ export class StreamLink implements Link {
   suspend(): Uint8Array | null {
     this.flush();
     const port = this.#port;
-    if (port === undefined || this.#queue.count > 0) return null;
+    if (port === undefined || this.#waiting > 0) return null;
     this.#isSuspended = true;
     port.stop();
     return Buffer.from(this.#deframer.partial);
@@ -264,8 +270,9 @@ export class StreamLink implements Link {
     if (!port) return;
     this.#port = undefined;
     port.close();
-    this.counters.sendDrops += this.#queue.count;
+    this.counters.sendDrops += this.#waiting;
     this.#queue.clear();
+    this.#run.clear();
     this.#partlyWritten = 0;
     this.#waitingToWrite = false;
     this.#sentSinceTaken = 0;
@@ -280,10 +287,32 @@ export class StreamLink implements Link {
     return this.#framesOfConnection > 0 || lastedMs > this.#options.reconnectMsMax;
   }
 
+  /** Frames that the kernel has not taken whole. */
+  get #waiting(): number {
+    return this.#queue.count + this.#run.frames;
+  }
+
   send(bytes: Buffer, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): boolean {
-    if (this.#port && this.#stage.queue(bytes, offset, length, vnetHeaderBytes)) return true;
+    if (this.#port && this.#take(bytes, offset, length, vnetHeaderBytes)) return true;
     this.counters.sendDrops++;
     return false;
+  }
+
+  #take(bytes: FrameBytes, offset: number, length: number, vnetHeaderBytes: VnetHeaderBytes): boolean {
+    const run = this.#run;
+    const passes =
+      vnetHeaderBytes === 0 && !this.abilities.vnetHeader && length <= this.abilities.frameBytesMax;
+    if (run.frames > 0) {
+      if (passes && run.goesOn(bytes, offset, length)) return true;
+      this.#endRun();
+    }
+    if (passes && this.#queue.count === 0 && run.begins(bytes, offset, length)) return true;
+    return this.#stage.queue(bytes, offset, length, vnetHeaderBytes);
+  }
+
+  #endRun(): void {
+    if (this.#run.bytes >= RUN_BYTES_MIN) this.flush();
+    this.counters.sendDrops += this.#run.moveTo(this.#queue);
   }
 
   flush(): void {
@@ -291,40 +320,53 @@ export class StreamLink implements Link {
   }
 
   #write(): void {
-    const queue = this.#queue;
     this.#waitingToWrite = false;
     try {
-      while (this.#port && queue.count > 0) {
+      while (this.#port && this.#waiting > 0) {
         if (this.#handler.maySend?.() === false) {
           this.counters.sendDrops += this.discardQueued();
-          if (queue.count === 0) return;
+          if (this.#waiting === 0) return;
         }
-        const length = queue.bytes - this.#partlyWritten;
-        const written = this.#port.write(queue.slab, queue.startOffset + this.#partlyWritten, length);
-        this.#written(written);
-        if (written === length) return;
-        if (written === 0) {
-          this.#waitingToWrite = true;
-          this.#port.wantWritable(() => this.#write());
-          return;
-        }
+        const written = this.#queue.count > 0 ? this.#writeQueue(this.#port) : this.#writeRun(this.#port);
+        if (written > 0) continue;
+        this.#waitingToWrite = true;
+        this.#port.wantWritable(() => this.#write());
+        return;
       }
     } catch (error) {
       this.#lose(asColoError(error, 'COLO_ERR_LINK_LOST', 'writing failed'));
     }
   }
 
-  /** Takes the frames that the kernel now has whole off the queue and remembers how far into the next one it is. */
-  #written(bytes: number): void {
+  /** Bytes written; 0 when the kernel takes no more for now. */
+  #writeQueue(port: StreamPort): number {
     const queue = this.#queue;
     const before = queue.bytes;
-    const given = this.#partlyWritten + bytes;
+    const length = before - this.#partlyWritten;
+    const written = port.write(queue.slab, queue.startOffset + this.#partlyWritten, length);
+    const given = this.#partlyWritten + written;
     const frames = queue.dropBytes(given);
-    const dropped = before - queue.bytes;
+    this.#sent(frames, before - queue.bytes, given);
+    return written;
+  }
+
+  #writeRun(port: StreamPort): number {
+    const run = this.#run;
+    const before = run.bytes;
+    const given = port.write(run.slab!, run.start, before);
+    const frames = run.written(given);
+    this.#sent(frames, before - run.bytes, given);
+    // the kernel has the beginning of a frame: the rest of it must follow, whatever becomes of the slab
+    if (run.frames > 0) this.counters.sendDrops += run.moveTo(this.#queue);
+    return given;
+  }
+
+  /** Of `given` bytes, `bytes` are whole frames: the rest is of the next one. */
+  #sent(frames: number, bytes: number, given: number): void {
     this.counters.framesSent += frames;
-    this.counters.bytesSent += dropped - frames * queue.prefixBytes;
+    this.counters.bytesSent += bytes - frames * this.#queue.prefixBytes;
     this.#sentSinceTaken += frames;
-    this.#partlyWritten = given - dropped;
+    this.#partlyWritten = given - bytes;
   }
 
   drain(): number {
@@ -335,14 +377,15 @@ export class StreamLink implements Link {
   untaken(): number {
     if (!this.#port) return 0;
     if (this.#partlyWritten === 0 && this.#port.unsentBytes() === 0) this.#sentSinceTaken = 0;
-    return this.#sentSinceTaken + this.#queue.count;
+    return this.#sentSinceTaken + this.#waiting;
   }
 
   /** A frame that the kernel has in part stays: the peer must get the rest of it. */
   discardQueued(): number {
-    const before = this.#queue.count;
+    const before = this.#waiting;
+    this.#run.clear();
     this.#queue.truncate(this.#partlyWritten > 0 ? 1 : 0);
-    return before - this.#queue.count;
+    return before - this.#waiting;
   }
 
   async close(): Promise<void> {
@@ -351,6 +394,7 @@ export class StreamLink implements Link {
     this.#port = undefined;
     port?.close();
     this.#queue.clear();
+    this.#run.clear();
     this.#become('closed');
     await this.#endpoint.close();
   }

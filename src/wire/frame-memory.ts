@@ -8,6 +8,8 @@ import { type ByteKernels, openByteKernels } from './byte-kernels.js';
 export interface FrameBytes extends Buffer {
   /** Where in the memory byte 0 lies; undefined: elsewhere. */
   frameAddress?: number;
+  /** Of a slab that links receive in: to be called before other frames are written to it. */
+  beforeOverwriting?: Set<() => void> | undefined;
 }
 
 const MEMORY_BYTES = 512 * 1024 * 1024;
@@ -31,6 +33,7 @@ export function allocateFrameBytes(bytes: number): FrameBytes {
   usedBytes = Math.ceil((address + bytes) / ALIGNMENT_BYTES) * ALIGNMENT_BYTES;
   const buffer: FrameBytes = Buffer.from(memory, address, bytes);
   buffer.frameAddress = address;
+  buffer.beforeOverwriting = undefined;
   return buffer;
 }
 

@@ -195,6 +195,8 @@ export interface StreamPort extends Port {
   unsentBytes(): number;
   /** FIONREAD: bytes waiting to be read. */
   unreadBytes(): number;
+  /** SO_SNDBUF: how much the kernel takes before the peer has read it, up to net.core.wmem_max. */
+  setSendBuffer(bytes: number): void;
 }
 
 /**

@@ -28,6 +28,7 @@ class Stream final : public Port {
   static napi_value Finish(napi_env env, napi_callback_info info);
   static napi_value UnsentBytes(napi_env env, napi_callback_info info);
   static napi_value UnreadBytes(napi_env env, napi_callback_info info);
+  static napi_value SetSendBuffer(napi_env env, napi_callback_info info);
 
  private:
   static napi_value Query(napi_env env, napi_callback_info info, unsigned long request, const char* name);
@@ -101,6 +102,19 @@ napi_value Stream::UnreadBytes(napi_env env, napi_callback_info info) {
   return Query(env, info, FIONREAD, "FIONREAD");
 }
 
+// setSendBuffer(bytes)
+napi_value Stream::SetSendBuffer(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  uint32_t bytes;
+  auto* stream = PortFrom<Stream>(call);
+  if (stream == nullptr || !call.GetCount(0, &bytes)) return nullptr;
+  if (bytes > INT_MAX) return ThrowRange(env, "a send buffer has at most 2^31 - 1 bytes");
+  const int value = static_cast<int>(bytes);
+  if (setsockopt(stream->fd(), SOL_SOCKET, SO_SNDBUF, &value, sizeof value) != 0)
+    return ThrowErrno(env, errno, "SO_SNDBUF");
+  return Undefined(env);
+}
+
 }  // namespace
 
 napi_value AdoptStream(napi_env env, napi_callback_info info) {
@@ -108,7 +122,8 @@ napi_value AdoptStream(napi_env env, napi_callback_info info) {
                                    {"write", Stream::Write},
                                    {"finish", Stream::Finish},
                                    {"unsentBytes", Stream::UnsentBytes},
-                                   {"unreadBytes", Stream::UnreadBytes}};
+                                   {"unreadBytes", Stream::UnreadBytes},
+                                   {"setSendBuffer", Stream::SetSendBuffer}};
   Call call(env, info);
   uint32_t given;
   if (!call.GetCount(0, &given)) return nullptr;

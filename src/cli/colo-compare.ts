@@ -31,6 +31,8 @@ const LINK_OPTIONS: LinkOptions = {
   // QEMU has no limit for an outdev whose reader is slow; this one is generous
   sendQueueBytesMax: 64 * 1024 * 1024,
   sendQueueFramesMax: 65_536,
+  // three super-frames fill what the kernel chooses, and those behind them would be copied to wait
+  sendBufferBytes: 2 * 1024 * 1024,
 };
 const FRAME_BYTES = 1600;
 const SUPER_FRAME_BYTES = 65_536;

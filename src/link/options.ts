@@ -12,6 +12,11 @@ export interface LinkOptions {
   readonly sendQueueFramesMax: number;
   /** Receive buffer of a packet socket: what the kernel may keep while the proxy is busy. */
   readonly receiveBufferBytes: number;
+  /**
+   * What the kernel takes for a unix stream before the peer has read it, up to net.core.wmem_max; absent: its own choice
+   * (208 KiB). What it has taken leaves, whatever is decided later.
+   */
+  readonly sendBufferBytes?: number;
   /** Waits between two attempts to open a lost link: doubled from the one to the other. */
   readonly reconnectMsMin: number;
   readonly reconnectMsMax: number;

@@ -47,6 +47,8 @@ export class StreamLink implements Link {
   /** Peers refused because one was being served. */
   peersRefused = 0;
   readonly #options: LinkOptions;
+  /** Of TCP, the kernel finds out for itself how much is good. */
+  readonly #sendBufferBytes: number | undefined;
   readonly #endpoint: StreamEndpoint;
   readonly #deframer: Deframer;
   readonly #queue: SendQueue;
@@ -85,6 +87,7 @@ export class StreamLink implements Link {
       gso: hasVnetHeader,
       frameBytesMax: isChardev ? STREAM_FRAME_BYTES_MAX : options.frameBytesMax,
     };
+    this.#sendBufferBytes = url.address.family === 'unix' ? options.sendBufferBytes : undefined;
     this.#endpoint = url.server
       ? new ListeningEndpoint(url.address, options)
       : new ConnectingEndpoint(url.address, options);
@@ -135,7 +138,7 @@ export class StreamLink implements Link {
       return false;
     }
     try {
-      this.#port = adoptSocket(socket);
+      this.#port = adoptSocket(socket, this.#sendBufferBytes);
     } catch (error) {
       this.#handler.stateChanged(
         'waiting',
@@ -401,10 +404,11 @@ export class StreamLink implements Link {
 }
 
 /** The connection goes on under a descriptor of our own; Node's object is thrown away unused. */
-function adoptSocket(socket: Socket): StreamPort {
+function adoptSocket(socket: Socket, sendBufferBytes: number | undefined): StreamPort {
   const handle = (socket as unknown as { _handle?: { fd?: number } })._handle;
   socket.setKeepAlive(true, 5000);
   const port = adoptStream(handle?.fd ?? -1);
+  if (sendBufferBytes !== undefined) port.setSendBuffer(sendBufferBytes);
   socket.destroy();
   return port;
 }

@@ -186,6 +186,20 @@ describe('stream link', () => {
     expect(link.counters.framesSent).toBe(taken);
   });
 
+  it('hands the kernel more at once when it is given a larger send buffer', async () => {
+    const { sockets } = await listen();
+    const handed = [];
+    for (const options of [{}, { sendBufferBytes: 1024 * 1024 }]) {
+      const { link } = await openLink(`stream:unix:${path}`, options);
+      await until(() => sockets.length === handed.length + 1 && link.state === 'up', 'connection');
+      for (let index = 0; index < 4000; index++) sendFrame(link, 'z'.repeat(1500));
+      link.flush();
+      handed.push(link.counters.framesSent);
+    }
+    expect(handed[0]).toBeGreaterThan(10);
+    expect(handed[1]).toBeGreaterThan(1.5 * handed[0]!);
+  });
+
   it('keeps every byte in its place when a slow reader takes short and long frames in pieces', async () => {
     const { sockets } = await listen();
     const { link } = await openLink(`stream:unix:${path}`, { frameBytesMax: 60_000 });

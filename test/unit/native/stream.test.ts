@@ -65,6 +65,23 @@ describe.each(['unix', 'tcp'] as const)('StreamPort over %s', (kind) => {
     expect(['EPIPE', 'ECONNRESET']).toContain(code);
   });
 
+  it('has a send buffer of the size that is asked for, as far as the kernel allows', async () => {
+    const [a] = await streamPair(kind);
+    a.setSendBuffer(8192);
+    const piece = Buffer.alloc(1000);
+    const fill = (): number => {
+      let taken = 0;
+      for (let put = -1; put !== 0 && taken < 100_000_000; taken += put)
+        put = a.write(piece, 0, piece.length);
+      return taken;
+    };
+    const small = fill();
+    a.setSendBuffer(200_000);
+    expect(fill()).toBeGreaterThan(small);
+    expect(codeOf(() => a.setSendBuffer(2 ** 31))).toBe('ERR_OUT_OF_RANGE');
+    expect(codeOf(() => a.setSendBuffer(-1))).toBe('ERR_OUT_OF_RANGE');
+  });
+
   it('refuses ranges outside the buffers', async () => {
     const [a] = await streamPair(kind);
     const buffer = Buffer.alloc(10);

@@ -72,6 +72,21 @@ describe('frame memory', () => {
       );
     });
 
+    it('finds one that differs alone at any place of any length', () => {
+      first.fill(0x55);
+      second.fill(0x55);
+      for (let length = 0; length <= 150; length += 1) {
+        const found = [];
+        for (let at = 0; at < length; at += 1) {
+          second[5 + at] = 0xaa;
+          found.push(differenceOf(first, 3, second, 5, length));
+          second[5 + at] = 0x55;
+        }
+        expect(found).toEqual(found.map((_, at) => at));
+        expect(differenceOf(first, 3, second, 5, length)).toBe(-1);
+      }
+    });
+
     it('refuses ranges that do not lie inside their buffers', () => {
       const ranges = [
         [-1, 0, 1],

@@ -66,9 +66,9 @@ export class TcpGate {
   /** Does a segment with neither SYN nor RST nor SACK blocks show no more than the secondary has? Then `measure` says PASS. */
   passes(flow: number, ack: number, window: number): boolean {
     const state = this.#state;
-    const scale = state.scalePrimary[flow]!;
+    const scale = state.scalePrimary(flow);
     if (((ack - state.ackSecondary[flow]!) | 0) > 0) return false;
-    if (scale === SCALE_UNKNOWN || state.scaleSecondary[flow] === SCALE_UNKNOWN) {
+    if (scale === SCALE_UNKNOWN || state.scaleSecondary(flow) === SCALE_UNKNOWN) {
       return window <= state.windowSecondary[flow]!;
     }
     return ((edgeOf(ack, window, scale) - state.edgeSecondary[flow]!) | 0) <= 0;
@@ -89,9 +89,9 @@ export class TcpGate {
   /** The window field to show with `ack`, or -1 to wait. */
   #windowFor(view: FrameView, flow: number, ack: number): number {
     const state = this.#state;
-    const scale = state.scalePrimary[flow]!;
+    const scale = state.scalePrimary(flow);
     const isSyn = (view.tcpFlags & TcpFlag.SYN) !== 0;
-    if (!isSyn && (scale === SCALE_UNKNOWN || state.scaleSecondary[flow] === SCALE_UNKNOWN)) {
+    if (!isSyn && (scale === SCALE_UNKNOWN || state.scaleSecondary(flow) === SCALE_UNKNOWN)) {
       // both share the scale (a checkpoint made them one), so the fields compare as they are
       const window = Math.min(view.window, state.windowSecondary[flow]!);
       return window === 0 && view.window !== 0 ? -1 : window;

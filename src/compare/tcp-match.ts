@@ -110,8 +110,8 @@ export class TcpMatch {
     if (!state.has(flow, FlowFlag.SYN_SECONDARY)) return Match.WAIT;
     if (state.has(flow, FlowFlag.PAIRED)) return Match.SAME;
     const agrees =
-      view.mss === state.mssSecondary[flow] &&
-      state.scalePrimary[flow] === state.scaleSecondary[flow] &&
+      view.mss === state.mssSecondary(flow) &&
+      state.scalePrimary(flow) === state.scaleSecondary(flow) &&
       view.sackPermitted === state.has(flow, FlowFlag.SACK_SECONDARY) &&
       (view.timestamp !== 0) === state.has(flow, FlowFlag.TIMESTAMP_SYN_SECONDARY);
     if (!agrees) return this.#contradict('syn-options', view, flow, -1, NO_BYTES, NO_BYTES, nowMs);

@@ -203,7 +203,7 @@ export class TcpShortWay {
     flows.endPrimary[flow] = end;
     flows.released[flow] = end;
     flows.headCursor[flow] = end;
-    const edge = edgeOf(ack, window, flows.scalePrimary[flow]!);
+    const edge = edgeOf(ack, window, flows.scalePrimary(flow));
     this.#state.noteAckPrimary(flow, ack, window, edge);
     if ((marks & FrameMark.STAMPED) !== 0) this.#state.noteStampShown(flow, readS32(bytes, at - STAMP_BYTES));
     this.#state.noteAckShown(flow, ack, edge);

@@ -65,7 +65,7 @@ export class TcpState {
     state.endPrimary[flow] = view.seq;
     state.released[flow] = view.seq;
     state.baseSeq[flow] = view.seq + 1;
-    state.scalePrimary[flow] = this.#scaleOf(view, flow);
+    state.setScalePrimary(flow, this.#scaleOf(view, flow));
     state.set(flow, FlowFlag.SYN_PRIMARY | FlowFlag.BASED | FlowFlag.SEEN_PRIMARY);
     if (view.timestamp !== 0) {
       state.set(flow, FlowFlag.TIMESTAMP_SYN_PRIMARY);
@@ -109,7 +109,7 @@ export class TcpState {
     if (view.signed) state.set(flow, FlowFlag.SIGNED);
     if ((view.tcpFlags & TcpFlag.RST) !== 0) state.set(flow, FlowFlag.RESET);
     else if ((view.tcpFlags & TcpFlag.ACK) !== 0) {
-      this.noteAckPrimary(flow, view.ack | 0, view.window, rightEdge(view, state.scalePrimary[flow]!));
+      this.noteAckPrimary(flow, view.ack | 0, view.window, rightEdge(view, state.scalePrimary(flow)));
     }
   }
 
@@ -132,7 +132,7 @@ export class TcpState {
   noteShown(view: FrameView, flow: number): void {
     if (view.timestamp !== 0) this.noteStampShown(flow, readS32(view.bytes, view.timestamp));
     if ((view.tcpFlags & (TcpFlag.ACK | TcpFlag.RST)) !== TcpFlag.ACK) return;
-    this.noteAckShown(flow, view.ack | 0, rightEdge(view, this.#state.scalePrimary[flow]!));
+    this.noteAckShown(flow, view.ack | 0, rightEdge(view, this.#state.scalePrimary(flow)));
   }
 
   /** @param value TSval as the primary sent it. */
@@ -168,8 +168,8 @@ export class TcpState {
     this.forgetSecondary(flow);
     state.isnSecondary[flow] = view.seq;
     state.endSecondary[flow] = view.seq;
-    state.mssSecondary[flow] = view.mss;
-    state.scaleSecondary[flow] = this.#scaleOf(view, flow);
+    state.setMssSecondary(flow, view.mss);
+    state.setScaleSecondary(flow, this.#scaleOf(view, flow));
     state.set(flow, FlowFlag.SYN_SECONDARY | FlowFlag.SEEN_SECONDARY);
     if (view.sackPermitted) state.set(flow, FlowFlag.SACK_SECONDARY);
     if (view.timestamp !== 0) {
@@ -208,7 +208,7 @@ export class TcpState {
 
   #noteAckSecondary(view: FrameView, flow: number): void {
     const state = this.#state;
-    const edge = rightEdge(view, state.scaleSecondary[flow]!);
+    const edge = rightEdge(view, state.scaleSecondary(flow));
     if (!state.has(flow, FlowFlag.ACKED_SECONDARY)) {
       state.set(flow, FlowFlag.ACKED_SECONDARY);
       state.ackSecondary[flow] = view.ack;
@@ -236,7 +236,7 @@ export class TcpState {
     this.dropSecondaryFrames(flow);
     state.clear(flow, SECONDARY_FLAGS);
     state.sackSecondary.fill(0, flow, flow + SACK_BLOCKS_KEPT * 2);
-    state.scaleSecondary[flow] = SCALE_UNKNOWN;
+    state.setScaleSecondary(flow, SCALE_UNKNOWN);
   }
 
   dropSecondaryFrames(flow: number): void {
@@ -255,8 +255,8 @@ export class TcpState {
     }
     state.clear(flow, FlowFlag.CLIENT_SCALES);
     if ((view.tcpFlags & TcpFlag.ACK) === 0) return;
-    if (state.has(flow, FlowFlag.SYN_PRIMARY)) state.scalePrimary[flow] = 0;
-    if (state.has(flow, FlowFlag.SYN_SECONDARY)) state.scaleSecondary[flow] = 0;
+    if (state.has(flow, FlowFlag.SYN_PRIMARY)) state.setScalePrimary(flow, 0);
+    if (state.has(flow, FlowFlag.SYN_SECONDARY)) state.setScaleSecondary(flow, 0);
   }
 
   #scaleOf(view: FrameView, flow: number): number {
@@ -290,7 +290,7 @@ export class TcpState {
     state.ackSecondary[flow] = state.ackPrimary[flow]!;
     state.edgeSecondary[flow] = state.edgePrimary[flow]!;
     state.windowSecondary[flow] = state.windowPrimary[flow]!;
-    state.scaleSecondary[flow] = state.scalePrimary[flow]!;
+    state.setScaleSecondary(flow, state.scalePrimary(flow));
     state.sackSecondary.fill(0, flow, flow + SACK_BLOCKS_KEPT * 2);
   }
 
@@ -330,7 +330,7 @@ export class TcpState {
       state.edgePrimary[flow] = state.edgeSecondary[flow]!;
       state.windowPrimary[flow] = state.windowSecondary[flow]!;
     }
-    if (state.scaleSecondary[flow] !== SCALE_UNKNOWN) state.scalePrimary[flow] = state.scaleSecondary[flow]!;
+    if (state.scaleSecondary(flow) !== SCALE_UNKNOWN) state.setScalePrimary(flow, state.scaleSecondary(flow));
     if ((flags & FlowFlag.SEEN_SECONDARY) !== 0) flags = (flags & ~PRIMARY_FLAGS) | primaryOf(flags);
     flags &= ~(
       SECONDARY_FLAGS |
@@ -342,7 +342,7 @@ export class TcpState {
     );
     if (known) flags |= FlowFlag.CLIENT_TRANSLATED;
     state.flags[flow] = flags;
-    state.scaleSecondary[flow] = SCALE_UNKNOWN;
+    state.setScaleSecondary(flow, SCALE_UNKNOWN);
   }
 
   /** Everything today's primary has sent has been shown to the client: no later retransmission is its first showing. */

@@ -60,14 +60,19 @@ export const FlowFlag = {
   LIVE: 1 << 29,
 } as const;
 
+/** Where a window scale (at most 14, RFC 7323 2.3) and an MSS of 16 bits or none lie in `synOptions`. */
+const SCALE_MASK = 0x7f;
+const SCALE_SECONDARY_SHIFT = 7;
+const MSS_SHIFT = 14;
+
 /** A window scale nobody has told: the flow was picked up in mid-stream. */
-export const SCALE_UNKNOWN = 255;
+export const SCALE_UNKNOWN = SCALE_MASK;
 
 /** SACK blocks of the secondary's newest segment that are kept; RFC 2018 allows four. */
 export const SACK_BLOCKS_KEPT = 3;
 
 /** Slots are multiples of this: the words of a flow's row. */
-export const SLOT_WORDS = 62;
+export const SLOT_WORDS = 60;
 
 export class FlowState {
   readonly flags: Int32Array;
@@ -101,9 +106,8 @@ export class FlowState {
   /** The newest window field as sent, unscaled. */
   readonly windowPrimary: Int32Array;
   readonly windowSecondary: Int32Array;
-  readonly scalePrimary: Int32Array;
-  readonly scaleSecondary: Int32Array;
-  readonly mssSecondary: Int32Array;
+  /** What SYNs told, in one word: the primary's window scale, the secondary's, the secondary's MSS plus 1. */
+  readonly synOptions: Int32Array;
   readonly tsSynPrimary: Int32Array;
   readonly tsSynSecondary: Int32Array;
   /** Ack and right edge that the client was shown. */
@@ -178,8 +182,7 @@ export class FlowState {
     this.edgeSecondary = rows.column();
     this.windowPrimary = rows.column();
     this.windowSecondary = rows.column();
-    this.scalePrimary = rows.column();
-    this.scaleSecondary = rows.column();
+    this.synOptions = rows.column();
     this.ackShown = rows.column();
     this.edgeShown = rows.column();
     this.tsShown = rows.column();
@@ -196,7 +199,6 @@ export class FlowState {
     this.finPrimary = rows.column();
     this.finSecondary = rows.column();
     this.urgentSecondary = rows.column();
-    this.mssSecondary = rows.column();
     this.tsSynPrimary = rows.column();
     this.tsSynSecondary = rows.column();
     this.hash = rows.column();
@@ -221,8 +223,35 @@ export class FlowState {
     for (const column of this.#filledMinusOne) column[slot] = -1;
     this.flags[slot] = FlowFlag.LIVE;
     this.touch(slot, nowMs);
-    this.scalePrimary[slot] = SCALE_UNKNOWN;
-    this.scaleSecondary[slot] = SCALE_UNKNOWN;
+    this.setScalePrimary(slot, SCALE_UNKNOWN);
+    this.setScaleSecondary(slot, SCALE_UNKNOWN);
+  }
+
+  scalePrimary(slot: number): number {
+    return this.synOptions[slot]! & SCALE_MASK;
+  }
+
+  setScalePrimary(slot: number, scale: number): void {
+    this.synOptions[slot] = (this.synOptions[slot]! & ~SCALE_MASK) | scale;
+  }
+
+  scaleSecondary(slot: number): number {
+    return (this.synOptions[slot]! >>> SCALE_SECONDARY_SHIFT) & SCALE_MASK;
+  }
+
+  setScaleSecondary(slot: number, scale: number): void {
+    const others = this.synOptions[slot]! & ~(SCALE_MASK << SCALE_SECONDARY_SHIFT);
+    this.synOptions[slot] = others | (scale << SCALE_SECONDARY_SHIFT);
+  }
+
+  /** -1: the SYN told none. */
+  mssSecondary(slot: number): number {
+    return (this.synOptions[slot]! >>> MSS_SHIFT) - 1;
+  }
+
+  setMssSecondary(slot: number, mss: number): void {
+    const others = this.synOptions[slot]! & ((1 << MSS_SHIFT) - 1);
+    this.synOptions[slot] = others | ((mss + 1) << MSS_SHIFT);
   }
 
   touchedAtMs(slot: number): number {

@@ -16,8 +16,8 @@ describe('T2: an acknowledgement that is lowered', () => {
     const state = new FlowState(1);
     state.reset(0, KEY, 0, 0);
     state.set(0, FlowFlag.ACKED_SECONDARY | FlowFlag.ACK_SHOWN);
-    state.scalePrimary[0] = 0;
-    state.scaleSecondary[0] = 0;
+    state.setScalePrimary(0, 0);
+    state.setScaleSecondary(0, 0);
     state.ackSecondary[0] = guest.clientIsn + secondary;
     state.edgeSecondary[0] = guest.clientIsn + 2000;
     state.windowSecondary[0] = 1000;
@@ -37,8 +37,8 @@ describe('T3: the window of an acknowledgement that is lowered', () => {
     const state = new FlowState(1);
     state.reset(0, KEY, 0, 0);
     state.set(0, FlowFlag.ACKED_SECONDARY | FlowFlag.ACK_SHOWN);
-    state.scalePrimary[0] = 0;
-    state.scaleSecondary[0] = 0;
+    state.setScalePrimary(0, 0);
+    state.setScaleSecondary(0, 0);
     state.ackSecondary[0] = guest.clientIsn + 40;
     state.edgeSecondary[0] = guest.clientIsn + edge;
     state.ackShown[0] = guest.clientIsn + shown;

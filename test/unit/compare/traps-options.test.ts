@@ -21,6 +21,20 @@ describe('T11: options of the SYN', () => {
     });
   }
 
+  it.each([undefined, 0, 1, 0x7fff, 0x8000, 0xffff])('an MSS of %s is equal to itself alone', (mss) => {
+    for (const other of [undefined, 0, 1, 0x7fff, 0x8000, 0xffff]) {
+      const harness = new Harness();
+      const synAck = (guest: Guest, value: number | undefined) =>
+        guest.frame({
+          flags: SYN | ACK,
+          options: { windowScale: 14, ...(value !== undefined && { mss: value }) },
+        });
+      harness.primary(synAck(new Guest(1), mss));
+      harness.secondary(synAck(new Guest(2), other));
+      expect(harness.divergences).toHaveLength(mss === other ? 0 : 1);
+    }
+  });
+
   it('timestamps on one side only are a divergence', () => {
     const harness = new Harness();
     const p = new Guest(1);

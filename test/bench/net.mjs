@@ -38,7 +38,7 @@ const RATES = [2000, 20_000];
 const FLOWS = '16';
 const TCP_SECONDS = 4;
 /** Until then V8 is still replacing code. */
-const TCP_WARM_SECONDS = 4;
+const TCP_WARM_SECONDS = 8;
 const PORT = '5001';
 const SOAK_SAMPLE_MS = 15_000;
 

@@ -1,6 +1,6 @@
 // The data plane alone, between two VMs' interfaces and a client interface, for the benchmarks: links as in the
 // product, no VM to be checkpointed. `compared` compares; `uncompared` mirrors and reads all the same and releases what
-// the primary sends at once.
+// the primary sends at once. (Real connections lose their secondary in that: it is acknowledged what it has not sent.)
 //   node plane.mjs compared|uncompared PRIMARY SECONDARY CLIENT BUSY_POLL_US [create] [delays]
 import { monitorEventLoopDelay, PerformanceObserver } from 'node:perf_hooks';
 import { Comparator } from '../../../dist/compare/comparator.js';

@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { Agent } from './agent.mjs';
-import { sleep, until } from './command.mjs';
+import { until } from './command.mjs';
 import { Network, SECOND } from './net.mjs';
 import { ProxyUnderTest } from './proxy.mjs';
 import { Vm } from './vm.mjs';
@@ -91,12 +91,11 @@ export class Rig {
 
   /**
    * One moment without a checkpoint under way or a frame on its way: the proxy's metrics, QEMU's own events, the
-   * counters of the client's interface.
+   * counters of the client's interface. It takes some 5 ms, and must: checkpoints may come 20 ms apart.
    */
   async steadyReading() {
     return until('a quiet moment without a checkpoint', STEADY_READ_MS_MAX, async () => {
       const before = await this.proxy.metrics();
-      await sleep(10);
       const client = await this.client.do('interfaceCounters', { name: 'eth0' });
       const { monitor } = this.primary;
       const reading = { resumes: monitor.countOf('RESUME'), stops: monitor.countOf('STOP'), client };
